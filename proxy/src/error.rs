@@ -1,0 +1,4 @@
+//! What can go wrong, and what the application is told about it.
+
+pub mod catalogue;
+pub mod render;

@@ -1,0 +1,42 @@
+//! A transparent proxy for Kubernetes and for a single machine.
+//!
+//! An application connects to the virtual IP of a *destination*; an eBPF program
+//! on the cgroup connect hook redirects that connection here. The modules below
+//! stand in the order in which a connection passes them; `ARCHITECTURE.md` has
+//! the picture.
+
+// What starts everything.
+pub mod app;
+
+pub mod config;
+
+// The data path, in its order.
+pub mod flow;
+
+pub mod accept;
+
+pub mod original_destination;
+
+pub mod resolve;
+
+pub mod credentials;
+
+pub mod connect;
+
+pub mod relay;
+
+pub mod error;
+
+// Beside the data path.
+pub mod datapath;
+
+pub mod framing;
+
+pub mod telemetry;
+
+pub mod lifecycle;
+
+pub mod secret;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

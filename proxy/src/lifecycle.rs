@@ -1,0 +1,3 @@
+//! Start, readiness, drain.
+
+pub mod drain;

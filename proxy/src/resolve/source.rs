@@ -1,0 +1,3 @@
+//! Where destinations come from.
+
+pub mod files;
