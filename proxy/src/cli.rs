@@ -111,9 +111,9 @@ pub struct Run {
     #[arg(long, value_name = "ADDR:PORT", value_parser = values::metrics)]
     pub metrics: Option<SocketAddr>,
 
-    /// How much to log: error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = values::log_level)]
-    pub log_level: tracing::Level,
+    /// How much to log: error, warn, info, debug or trace [default: warn with a CMD, else info]
+    #[arg(long, value_name = "LEVEL", value_parser = values::log_level)]
+    pub log_level: Option<tracing::Level>,
 
     /// How to log
     #[arg(long, value_name = "FORMAT", default_value = "text")]
@@ -193,9 +193,6 @@ pub struct SandboxOnly {
     /// ADDRESS=NAME
     #[arg(long, value_parser = values::host)]
     pub host: Vec<(IpAddr, String)>,
-    /// A second set of hosts, taken over when SIGUSR1 arrives
-    #[arg(long, value_parser = values::host)]
-    pub later_host: Vec<(IpAddr, String)>,
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
 }

@@ -93,6 +93,11 @@ impl Run {
         if self.max_retries == 0 && !self.retry_status.is_empty() {
             return Err(Invalid::StatusWithoutRetries);
         }
+        // CMD writes to the same terminal; there, only what is wrong is worth a line.
+        let default_level = match scope {
+            config::Scope::Command(_) => tracing::Level::WARN,
+            config::Scope::Cgroup(_) | config::Scope::Machine => tracing::Level::INFO,
+        };
         Ok(config::Run {
             destinations: destinations(&self.destinations, working_directory)?,
             listen: self.listen,
@@ -100,7 +105,10 @@ impl Run {
             scope,
             hosts_file: self.hosts_file.map(|path| hosts_file(path, working_directory)).transpose()?,
             metrics: self.metrics,
-            logging: config::Logging { level: self.log_level, format: self.log_format },
+            logging: config::Logging {
+                level: self.log_level.unwrap_or(default_level),
+                format: self.log_format,
+            },
             retry: (self.max_retries > 0)
                 .then_some(config::Retry { max_retries: self.max_retries, status_codes: self.retry_status }),
             additional_cas: self
