@@ -1,1 +1,5 @@
+//! End-to-end tests.
 
+mod harness;
+
+mod run_sandbox;

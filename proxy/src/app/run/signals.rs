@@ -46,6 +46,7 @@ pub struct Received {
 
 impl Signals {
     /// Within a runtime, after [`block`].
+    #[expect(deprecated, reason = "the successor is unsafe; this descriptor is owned and stays the same")]
     pub fn new() -> io::Result<Self> {
         let descriptor = SignalFd::with_flags(&set(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self(AsyncFd::new(descriptor)?))

@@ -1,0 +1,3 @@
+//! What the tests are made of.
+
+pub(crate) mod binary;
