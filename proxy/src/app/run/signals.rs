@@ -40,8 +40,16 @@ pub struct Signals(AsyncFd<SignalFd>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
     pub signal: Signal,
-    /// The kernel sent it, as for Ctrl-C: then the whole foreground group has got it, CMD included.
+    /// The kernel sent it, as for Ctrl-C.
     pub from_terminal: bool,
+}
+
+impl Received {
+    /// Whether CMD has got it too: what a terminal sends goes to the whole foreground group,
+    /// except that the leader of the session alone learns that the terminal is gone.
+    pub fn reached_cmd(self) -> bool {
+        self.from_terminal && self.signal != Signal::SIGHUP
+    }
 }
 
 impl Signals {
