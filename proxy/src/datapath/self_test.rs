@@ -95,9 +95,14 @@ impl SelfTest {
         let token = Uuid::new_v4().to_string();
         let mut child = self.start(secret.address, &token).await?;
         tokio::select! {
-            accepted = expect(&listener, &token) => accepted.map_err(io("accept")),
-            () = failure(&mut child) => Err(SelfTestError::NotRedirected { place: self.cgroup.clone() }),
+            accepted = expect(&listener, &token) => accepted.map_err(io("accept"))?,
+            () = failure(&mut child) => {
+                return Err(SelfTestError::NotRedirected { place: self.cgroup.clone() });
+            }
         }
+        // Nobody of ours stays in the cgroup, or it could not be removed.
+        child.wait().await.map_err(io("wait for its child"))?;
+        Ok(())
     }
 
     /// The address goes by standard input, not among the arguments that everybody can

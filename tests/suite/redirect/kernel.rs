@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use transparent_proxy::datapath::self_test::{SelfTest, SelfTestError, probe_main};
 use transparent_proxy::datapath::{Datapath, Options};
 
-use super::{PATIENCE, load};
+use super::load;
 use crate::harness::node::{self, Cgroup, Pod, lonely_node};
 
 /// A million is the kernel's limit; far below it is where loading stays quick.
@@ -55,18 +55,11 @@ fn the_programs_load_where_the_kernel_hides_its_types() {
 #[test]
 #[ignore = "run as a child of other tests"]
 fn loads_here() {
-    for kernel_log in [false, true] {
-        // The reports need pointer arithmetic that is allowed to the privileged alone.
-        if kernel_log && std::fs::metadata("/sys/kernel/btf").is_ok() {
-            continue;
-        }
-        let options = Options {
-            origin_record: true,
-            kernel_log,
-            ..Options::default()
-        };
-        Datapath::load(&options).unwrap_or_else(|error| panic!("{error}: {error:?}"));
-    }
+    let options = Options {
+        origin_record: true,
+        ..Options::default()
+    };
+    Datapath::load(&options).unwrap_or_else(|error| panic!("{error}: {error:?}"));
 }
 
 fn assert_child_succeeds(launcher: &mut Command, test: &str) {
@@ -220,7 +213,6 @@ fn decisions_are_reported_only_where_wanted() {
         silent * 2 < reporting,
         "{silent} instructions silent, {reporting} reporting"
     );
-    let _ = PATIENCE;
 }
 
 fn node_runtime() -> tokio::runtime::Runtime {
