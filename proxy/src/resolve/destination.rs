@@ -22,6 +22,7 @@ use http::{HeaderName, HeaderValue};
 use super::keystore::{CertificateStore, ClientIdentity};
 use crate::secret::Secret;
 
+pub(crate) use self::invalid::{property_name, quoted};
 pub use self::invalid::{Invalid, Problem, StoreError, Warning};
 pub use self::parse::{Interpretation, interpret};
 pub use self::reader::KeyStores;

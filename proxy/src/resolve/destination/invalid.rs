@@ -6,7 +6,7 @@ use super::url;
 
 /// A property that makes the destination unusable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{property} {problem}")]
+#[error("{} {problem}", property_name(property))]
 pub struct Invalid {
     pub property: String,
     #[source]
@@ -23,7 +23,7 @@ pub struct Warning {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.property, self.message)
+        write!(f, "{} {}", property_name(&self.property), self.message)
     }
 }
 
@@ -95,6 +95,16 @@ pub enum StoreError {
     TooLarge { location: String, limit: u64 },
     #[error("is {location}, which cannot be read: {reason}")]
     Unreadable { location: String, reason: String },
+}
+
+/// A property's name for a message: users make names up too, and a message is one line.
+pub(crate) fn property_name(property: &str) -> String {
+    let presentable = |c: char| c.is_ascii_graphic();
+    if (1..=100).contains(&property.len()) && property.chars().all(presentable) {
+        property.to_owned()
+    } else {
+        quoted(property)
+    }
 }
 
 /// The first 200 characters of a value in quotes, with everything unprintable escaped.
