@@ -47,7 +47,6 @@ const ENCRYPTION: &[Known] = &[
     known(b"\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0a", "PBE-SHA1-DES", false),
     known(b"\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0b", "PBE-SHA1-RC2-64", false),
     known(b"\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0e", "PBMAC1", false),
-    // Last, because the more precise names of its parts should win.
     known(
         b"\x60\x86\x48\x01\x65\x03\x04\x01\x02",
         "PBES2 with AES-128-CBC",
@@ -70,6 +69,7 @@ const ENCRYPTION: &[Known] = &[
     ),
     known(b"\x2b\x0e\x03\x02\x07", "PBES2 with DES-CBC", false),
     known(b"\x2a\x86\x48\x86\xf7\x0d\x03\x02", "PBES2 with RC2-CBC", false),
+    // The last one: only named where none of its ciphers is known.
     known(b"\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d", "PBES2", true),
 ];
 
@@ -87,14 +87,17 @@ const KEYS: &[Known] = &[
     known(b"\x2a\x86\x48\xce\x3d\x02\x01", "EC", false),
 ];
 
-/// The encryption of `der`, by its outermost object identifiers; they stand in clear.
+/// The first encryption in `der`; object identifiers stand in clear.
 pub(super) fn of_encryption(der: &[u8]) -> String {
-    let first = ENCRYPTION
+    let (generic, precise) = ENCRYPTION.split_last().expect("the table is not empty");
+    let first = precise
         .iter()
-        .filter(|known| occurs(known, der))
-        .map(|known| known.name)
-        .next();
-    first.unwrap_or("an unknown algorithm").to_owned()
+        .filter_map(|known| Some((position(known, der)?, known.name)))
+        .min();
+    let name = first
+        .map(|(_, name)| name)
+        .or(position(generic, der).map(|_| generic.name));
+    name.unwrap_or("an unknown algorithm").to_owned()
 }
 
 /// The first algorithm in `der` that cannot be read, else any of them.
@@ -115,7 +118,11 @@ pub(super) fn of_key(key: &PrivateKeyDer<'_>) -> String {
 }
 
 fn occurs(known: &Known, der: &[u8]) -> bool {
+    position(known, der).is_some()
+}
+
+fn position(known: &Known, der: &[u8]) -> Option<usize> {
     let length = u8::try_from(known.oid.len()).expect("object identifiers of the tables are short");
     let encoded = [&[0x06, length], known.oid].concat();
-    memchr::memmem::find(der, &encoded).is_some()
+    memchr::memmem::find(der, &encoded)
 }
