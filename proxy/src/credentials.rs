@@ -157,6 +157,8 @@ pub enum Error {
     /// The TLS settings towards the token service cannot be used.
     #[error("the TLS settings of the token service cannot be used: {0}")]
     Tls(#[source] Arc<connect::tls::Error>),
+    #[error("the URL of the token service cannot be used: {0}")]
+    TokenServiceUrl(#[source] Arc<http::uri::InvalidUri>),
     #[error("the token service cannot be reached: {0}")]
     TokenServiceUnreachable(#[source] Arc<connect::Error>),
     #[error("the token service did not answer within {} s", .0.as_secs())]
@@ -184,6 +186,7 @@ impl Error {
             Self::TokenServiceStatus { status, .. } => Some(*status),
             Self::InvalidTokenResponse(_) => Some(StatusCode::OK),
             Self::Tls(_)
+            | Self::TokenServiceUrl(_)
             | Self::TokenServiceUnreachable(_)
             | Self::TokenServiceTimedOut(_)
             | Self::TokenServiceProtocol
@@ -196,6 +199,7 @@ impl Error {
         match self {
             Self::TokenServiceStatus { retry_after, .. } => *retry_after,
             Self::Tls(_)
+            | Self::TokenServiceUrl(_)
             | Self::TokenServiceUnreachable(_)
             | Self::TokenServiceTimedOut(_)
             | Self::TokenServiceProtocol
