@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 pub use self::connector::Connector;
 pub use self::http1::Http1;
+pub(crate) use self::http1::builder as http1_builder;
 pub use self::io::TargetIo;
 pub use self::key::PoolKey;
 use self::connector::Opened;
