@@ -40,7 +40,8 @@ pub struct Accepted {
 ///
 /// # Guarantees
 ///
-/// - `TCP_NODELAY` and keepalive are set on every accepted socket.
+/// - `TCP_NODELAY` and keepalive are set on every accepted socket (where the listener is not from
+///   [`bind`], on those whose handshake came after this call).
 /// - A connection over a limit is reset and counted.
 /// - Lack of descriptors or memory pauses the loop, nothing ends it but the drain.
 pub async fn serve<H, F>(listener: TcpListener, limits: Arc<Limits>, drain: DrainWatch, handler: H)
@@ -48,7 +49,7 @@ where
     H: Fn(Accepted) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
-    if let Err(error) = listener::prepare(&listener) {
+    if let Err(error) = listener::prepare(&SockRef::from(&listener)) {
         warn!(%error, "socket options of a listener cannot be set");
     }
     accept_loop(&listener, &limits, &drain, handler).await;

@@ -61,6 +61,7 @@ fn bind_exactly(addr: SocketAddr) -> io::Result<TcpListener> {
         // Lets a restarted proxy listen again while old connections are in TIME_WAIT.
         socket.set_reuse_address(true)?;
     }
+    prepare(&SockRef::from(&socket))?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
@@ -68,8 +69,7 @@ fn bind_exactly(addr: SocketAddr) -> io::Result<TcpListener> {
 
 /// Sets the options of the connections. Linux copies them from the listener to every accepted
 /// socket (`sk_clone` in net/core/sock.c), which saves five system calls per connection.
-pub(super) fn prepare(listener: &TcpListener) -> io::Result<()> {
-    let socket = SockRef::from(listener);
+pub(super) fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive())
 }

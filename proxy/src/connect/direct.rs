@@ -133,9 +133,9 @@ impl Dialer for Direct {
 }
 
 /// Runs attempts until one succeeds; otherwise the most telling error is returned.
-async fn race<F>(addresses: Vec<SocketAddr>, attempt: impl Fn(SocketAddr) -> F) -> io::Result<TcpStream>
+async fn race<T, F>(addresses: Vec<SocketAddr>, attempt: impl Fn(SocketAddr) -> F) -> io::Result<T>
 where
-    F: Future<Output = io::Result<TcpStream>>,
+    F: Future<Output = io::Result<T>>,
 {
     let mut waiting = addresses.into_iter();
     let mut running = FuturesUnordered::new();

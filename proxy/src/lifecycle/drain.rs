@@ -5,9 +5,9 @@
 //! at a deadline. A [`Drain::child`] does the same for a part, such as one destination:
 //! it ends on its own or together with its parent.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::{SmallVec, smallvec};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -19,8 +19,8 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Drain {
     signals: Signals,
-    tracker: TaskTracker,
-    parent: Option<Arc<DrainWatch>>,
+    /// Of this drain, then of those that it is a part of.
+    trackers: SmallVec<[TaskTracker; 2]>,
 }
 
 /// Keeps the owner of the [`Drain`] waiting until the last clone is dropped.
@@ -28,8 +28,7 @@ pub struct Drain {
 #[must_use = "dropping it says that the work is finished"]
 pub struct DrainWatch {
     signals: Signals,
-    _alive: TaskTrackerToken,
-    _parent: Option<Arc<DrainWatch>>,
+    alive: SmallVec<[TaskTrackerToken; 2]>,
 }
 
 /// How a drain ended.
@@ -54,8 +53,7 @@ impl Drain {
                 draining: CancellationToken::new(),
                 cut: CancellationToken::new(),
             },
-            tracker: TaskTracker::new(),
-            parent: None,
+            trackers: smallvec![TaskTracker::new()],
         }
     }
 
@@ -68,8 +66,7 @@ impl Drain {
     pub fn watch(&self) -> DrainWatch {
         DrainWatch {
             signals: self.signals.clone(),
-            _alive: self.tracker.token(),
-            _parent: self.parent.clone(),
+            alive: self.trackers.iter().map(TaskTracker::token).collect(),
         }
     }
 
@@ -88,22 +85,26 @@ impl Drain {
         self.signals.draining.is_cancelled()
     }
 
-    /// How many watches are held.
+    /// How many watches are held, those of its parts included.
     pub fn held(&self) -> usize {
-        self.tracker.len()
+        self.tracker().len()
+    }
+
+    fn tracker(&self) -> &TaskTracker {
+        &self.trackers[0]
     }
 
     /// Starts the drain, and resolves when all watches are gone; at the deadline, cuts.
     pub async fn finish(&self, deadline: Duration) -> Drained {
         self.start();
-        self.tracker.close();
+        self.tracker().close();
         if tokio::time::timeout(deadline, self.done_or_cut()).await == Ok(true) {
             return Drained::Finished;
         }
         let held = self.held();
         self.cut();
         // Tasks that do not notice the cut end with the runtime.
-        let _ = tokio::time::timeout(CUT_GRACE, self.tracker.wait()).await;
+        let _ = tokio::time::timeout(CUT_GRACE, self.tracker().wait()).await;
         Drained::Cut(held)
     }
 
@@ -111,7 +112,7 @@ impl Drain {
     async fn done_or_cut(&self) -> bool {
         tokio::select! {
             biased;
-            () = self.tracker.wait() => true,
+            () = self.tracker().wait() => true,
             () = self.signals.cut.cancelled() => false,
         }
     }
@@ -145,19 +146,21 @@ impl DrainWatch {
     /// A part of what this watch keeps alive, see [`Drain::child`].
     #[must_use]
     pub fn child(&self) -> Drain {
+        let above = self.alive.iter().map(|token| token.task_tracker().clone());
         Drain {
             signals: Signals {
                 draining: self.signals.draining.child_token(),
                 cut: self.signals.cut.child_token(),
             },
-            tracker: TaskTracker::new(),
-            parent: Some(Arc::new(self.clone())),
+            trackers: std::iter::once(TaskTracker::new()).chain(above).collect(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -209,7 +212,6 @@ mod tests {
         part.cut();
         assert!(watch.is_cut());
         assert!(!drain.is_draining());
-        drop(part);
         assert_eq!(drain.finish(Duration::ZERO).await, Drained::Cut(1));
         drop(watch);
         assert_eq!(drain.held(), 0);
