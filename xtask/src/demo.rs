@@ -25,10 +25,13 @@ pub(crate) struct Options {
 }
 
 const USER: &str = "ada";
-const STEPS: usize = 6;
+/// Without the two that build.
+const STEPS: usize = 4;
+const BUILD_STEPS: usize = 2;
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let mut progress = Progress::new("demo", STEPS);
+    let steps = STEPS + if options.binary.is_some() { 0 } else { BUILD_STEPS };
+    let mut progress = Progress::new("demo", steps);
     let binary = match &options.binary {
         Some(binary) => binary.clone(),
         None => build(&mut progress)?,
@@ -61,11 +64,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         greeted.starts_with("HTTP/1.1 200"),
         "the server should have answered:\n{greeted}"
     );
+    drop(server);
+    let path = folder.path().to_owned();
+    folder
+        .close()
+        .with_context(|| format!("{} can be removed", path.display()))?;
     println!(
         "\nThe application said nothing about users, passwords or TLS; the proxy did.\n\
          The server, the destination and the folder {} are gone again.\n\
          Your own: write a file like the one above and run\n    sudo {} run --destinations FOLDER -- COMMAND",
-        folder.path().display(),
+        path.display(),
         binary.display(),
     );
     progress.done();
@@ -98,14 +106,17 @@ fn password() -> Result<String> {
 }
 
 fn write_destination(folder: &Path, server: &Server, password: &str) -> Result<()> {
+    // Beside the folder: every file in it is taken for a destination.
+    let password_file = folder.join("password");
+    fs::write(&password_file, password).context("the password can be written")?;
     let text = format!(
         "Name: my-dest\nType: HTTP\nURL: {url}\nProxyType: Internet\nAuthentication: BasicAuthentication\n\
-         User: {USER}\nPassword: ${{file:password}}\n",
+         User: {USER}\nPassword: ${{file:{password_file}}}\n",
         url = server.url(),
+        password_file = password_file.display(),
     );
     let destinations = folder.join("destinations");
     fs::create_dir(&destinations).context("a folder for the destination")?;
-    fs::write(destinations.join("password"), password).context("the password can be written")?;
     fs::write(destinations.join("my-dest.yaml"), &text).context("the destination can be written")?;
     println!("    {}:", destinations.join("my-dest.yaml").display());
     text.lines().for_each(|line| println!("        {line}"));
@@ -120,7 +131,10 @@ fn ask_directly(curl: &Path, server: &Server) -> Result<String> {
         .arg("--include")
         .args(["--max-time", "10"]);
     command.arg("--cacert").arg(server.authority()).arg(&url);
-    show(&mut command, &format!("curl --include {url}"))
+    show(
+        &mut command,
+        &format!("curl --include --cacert {} {url}", server.authority().display()),
+    )
 }
 
 fn ask_through(binary: &Path, curl: &Path, folder: &Path, server: &Server, password: &str) -> Result<String> {

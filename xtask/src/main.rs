@@ -13,6 +13,8 @@ mod shell;
 mod test;
 mod workspace;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
 /// Builds, shows, tests and measures transparent-proxy.
@@ -38,14 +40,24 @@ enum Task {
     Peers(peers::Options),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Task::parse() {
-        Task::BuildEbpf(options) => build_ebpf::run(&options),
-        Task::Demo(options) => demo::run(&options),
-        Task::Test(options) => test::run(&options),
-        Task::Bench(bench) => bench::run(&bench),
-        Task::Lint(options) => lint::run(&options),
-        Task::Modules(options) => modules::run(&options),
-        Task::Peers(options) => peers::run(&options),
+fn main() -> ExitCode {
+    match run(&Task::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: &Task) -> anyhow::Result<()> {
+    match task {
+        Task::BuildEbpf(options) => build_ebpf::run(options),
+        Task::Demo(options) => demo::run(options),
+        Task::Test(options) => test::run(options),
+        Task::Bench(bench) => bench::run(bench),
+        Task::Lint(options) => lint::run(options),
+        Task::Modules(options) => modules::run(options),
+        Task::Peers(options) => peers::run(options),
     }
 }

@@ -11,6 +11,9 @@ use anyhow::{Context, Result, bail};
 use crate::progress::tail;
 use crate::workspace;
 
+/// curl goes on with all its libraries.
+const VERSION_WORDS: usize = 4;
+
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(workspace::root());
@@ -60,13 +63,19 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 }
 
 /// What a program says about its version, on whichever stream it says it.
+///
+/// Status 1 is fine (wrk says its version as part of its usage); 127 is the
+/// loader's, for a program that lacks a library.
 pub(crate) fn version(program: &Path, argument: &str) -> Option<String> {
     let output = Command::new(program).arg(argument).output().ok()?;
+    output.status.code().filter(|code| *code <= 1)?;
     let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
-    text.lines()
-        .map(str::trim)
-        .find(|line| !line.is_empty())
-        .map(str::to_owned)
-        .filter(|_| output.status.success())
+    let text = String::from_utf8_lossy(&text).replace(&program.display().to_string(), "");
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    Some(
+        line.split_whitespace()
+            .take(VERSION_WORDS)
+            .collect::<Vec<_>>()
+            .join(" "),
+    )
 }

@@ -119,24 +119,28 @@ type Environment = [(&'static str, OsString)];
 
 /// Everything but the package `tests`; needs no privileges.
 fn units(options: &Options, environment: &Environment) -> Result<Summary> {
-    let packages = ["--workspace", "--exclude", "tests", "--exclude", "proxy-ebpf"];
-    if shell::find("cargo-nextest").is_some() {
-        return test_run(
-            cargo()
-                .args(["nextest", "run", "--locked", "--no-fail-fast", "--no-tests=pass"])
-                .args(packages)
-                .args(&options.filters),
-            environment,
-        );
-    }
-    test_run(
-        cargo()
-            .args(["test", "--locked", "--no-fail-fast"])
+    let run = |runner: &[&str], separator: &[&str]| {
+        let packages = [
+            "--locked",
+            "--workspace",
+            "--exclude",
+            "tests",
+            "--exclude",
+            "proxy-ebpf",
+        ];
+        let mut command = cargo();
+        command
+            .args(runner)
             .args(packages)
-            .arg("--")
-            .args(&options.filters),
-        environment,
-    )
+            .args(separator)
+            .args(&options.filters);
+        test_run(&mut command, environment)
+    };
+    if shell::find("cargo-nextest").is_none() {
+        return run(&["test", "--no-fail-fast"], &["--"]);
+    }
+    let units = run(&["nextest", "run", "--no-fail-fast", "--no-tests=pass"], &[])?;
+    Ok(units.and(run(&["test", "--no-fail-fast", "--doc"], &["--"])?))
 }
 
 /// The package `tests`, as root where that is possible: eBPF needs the real one.

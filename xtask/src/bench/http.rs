@@ -69,13 +69,16 @@ impl PeerProxy {
     }
 }
 
-const STEPS: usize = 5;
+/// Without the two that build.
+const STEPS: usize = 3;
+const BUILD_STEPS: usize = 2;
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(reason) = machine::unfit() {
         bail!("the benchmark goes through the eBPF hook, which needs more than this machine gives: {reason}");
     }
-    let mut progress = Progress::new("bench http", STEPS);
+    let steps = STEPS + if options.binary.is_some() { 0 } else { BUILD_STEPS };
+    let mut progress = Progress::new("bench http", steps);
     let binary = binary(options, &mut progress)?;
     progress.step("peers and load generator");
     let wanted: Vec<&str> = ["nginx", "wrk"]
