@@ -54,17 +54,20 @@ enum PeerProxy {
     Nginx,
     Haproxy,
     Envoy,
+    /// The least a forwarder on hyper can do: a lower bound
+    BareHyper,
     /// No proxy: the load generator straight at the upstream
     Direct,
 }
 
 impl PeerProxy {
-    fn name(self) -> &'static str {
+    /// What has to be provided for it.
+    fn program(self) -> Option<&'static str> {
         match self {
-            Self::Nginx => "nginx",
-            Self::Haproxy => "haproxy",
-            Self::Envoy => "envoy",
-            Self::Direct => "direct",
+            Self::Nginx => Some("nginx"),
+            Self::Haproxy => Some("haproxy"),
+            Self::Envoy => Some("envoy"),
+            Self::BareHyper | Self::Direct => None,
         }
     }
 }
@@ -81,11 +84,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut progress = Progress::new("bench http", steps);
     let binary = binary(options, &mut progress)?;
     progress.step("peers and load generator");
-    let wanted: Vec<&str> = ["nginx", "wrk"]
-        .into_iter()
-        .chain(options.peers.iter().map(|p| p.name()))
-        .collect();
-    let wanted: Vec<&str> = wanted.into_iter().filter(|name| *name != "direct").collect();
+    let programs = options.peers.iter().filter_map(|peer| peer.program());
+    let wanted: Vec<&str> = ["nginx", "wrk"].into_iter().chain(programs).collect();
     let peers = peers::provide(&wanted)?;
 
     let folder = tempfile::Builder::new()
@@ -99,7 +99,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         upstream: upstream.port,
         workers: options.workers,
     };
-    let proxies = start_all(options, &peers, &setting, &binary)?;
+    let proxies = start_all(options, &progress, &peers, &setting, &binary)?;
 
     progress.step(&format!(
         "{} rounds of {} s for {} proxies",
@@ -159,7 +159,13 @@ impl Upstream {
 }
 
 /// A peer that is not to be had here is left out and named.
-fn start_all(options: &Options, peers: &Peers, setting: &Setting<'_>, binary: &Path) -> Result<Vec<Proxy>> {
+fn start_all(
+    options: &Options,
+    progress: &Progress,
+    peers: &Peers,
+    setting: &Setting<'_>,
+    binary: &Path,
+) -> Result<Vec<Proxy>> {
     let mut proxies = vec![proxies::ours(binary, setting)?];
     for peer in &options.peers {
         let started = match peer {
@@ -168,6 +174,9 @@ fn start_all(options: &Options, peers: &Peers, setting: &Setting<'_>, binary: &P
                 .get("haproxy")
                 .and_then(|peer| proxies::haproxy(peer, setting)),
             PeerProxy::Envoy => peers.get("envoy").and_then(|peer| proxies::envoy(peer, setting)),
+            PeerProxy::BareHyper => {
+                bare_forwarder(progress).and_then(|program| proxies::bare_hyper(&program, setting))
+            }
             PeerProxy::Direct => Ok(proxies::direct(setting)),
         };
         match started {
@@ -176,6 +185,20 @@ fn start_all(options: &Options, peers: &Peers, setting: &Setting<'_>, binary: &P
         }
     }
     Ok(proxies)
+}
+
+fn bare_forwarder(progress: &Progress) -> Result<PathBuf> {
+    let arguments = [
+        "build",
+        "--locked",
+        "--release",
+        "--package",
+        "tests",
+        "--example",
+        "bare_forwarder",
+    ];
+    progress.quietly("build of the bare forwarder", cargo().args(arguments))?;
+    Ok(workspace::target().join("release/examples/bare_forwarder"))
 }
 
 fn measure(options: &Options, load: &Load<'_>, mut proxies: Vec<Proxy>) -> Result<Report> {

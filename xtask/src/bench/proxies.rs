@@ -20,7 +20,10 @@ const PASSWORD: &str = "bench-password";
 const CREDENTIAL: &str = "Basic YmVuY2g6YmVuY2gtcGFzc3dvcmQ=";
 /// Linux cuts names of processes after 15 bytes.
 const OUR_PROCESS_NAME: &str = "transparent-pro";
-const NAME: &str = "transparent-proxy";
+pub(super) const OURS: &str = "transparent-proxy";
+/// References, not peers: a bare forwarder, and no proxy at all.
+pub(super) const BARE: &str = "bare-hyper";
+pub(super) const DIRECT: &str = "direct";
 
 pub(super) struct Setting<'bench> {
     pub(super) folder: &'bench Path,
@@ -78,7 +81,7 @@ pub(super) fn ours(binary: &Path, setting: &Setting<'_>) -> Result<Proxy> {
         .arg("--");
     let inside = Inside::start(command, &folder.join("log"))?;
     Ok(Proxy {
-        name: NAME,
+        name: OURS,
         version: shell::version(binary, "--version").unwrap_or_default(),
         target: "http://bench-dest/".into(),
         processes: Processes::Named {
@@ -92,7 +95,7 @@ pub(super) fn ours(binary: &Path, setting: &Setting<'_>) -> Result<Proxy> {
 
 pub(super) fn direct(setting: &Setting<'_>) -> Proxy {
     Proxy {
-        name: "direct",
+        name: DIRECT,
         version: String::new(),
         // Without a proxy nobody adds the credential but the client itself.
         target: format!(
@@ -156,6 +159,24 @@ pub(super) fn envoy(peer: &Peer, setting: &Setting<'_>) -> Result<Proxy> {
         .arg("--config-path")
         .arg(file);
     started("envoy", peer, &folder, port, command)
+}
+
+/// Started by hand: it is ours to build, not a peer to look for.
+pub(super) fn bare_hyper(program: &Path, setting: &Setting<'_>) -> Result<Proxy> {
+    let folder = setting.folder("bare-hyper")?;
+    let port = daemon::free_port()?;
+    let mut command = Command::new(program);
+    command.env("TOKIO_WORKER_THREADS", setting.workers.to_string());
+    command.args([
+        port.to_string(),
+        setting.upstream.to_string(),
+        CREDENTIAL.to_owned(),
+    ]);
+    let peer = Peer {
+        program: program.to_owned(),
+        version: "hyper as locked".into(),
+    };
+    started(BARE, &peer, &folder, port, command)
 }
 
 fn started(name: &'static str, peer: &Peer, folder: &Path, port: u16, mut command: Command) -> Result<Proxy> {
