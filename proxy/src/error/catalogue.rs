@@ -205,14 +205,26 @@ fn tls_entry(failure: &TlsFailure) -> Entry {
 fn credentials_entry(error: &credentials::Error) -> Entry {
     use credentials::Error as E;
     match error {
-        E::TokenServiceUnreachable { .. } => Entry {
+        E::Tls(_) | E::TokenServiceUrl(_) => Entry {
+            id: "token_service_settings",
+            message: INVALID_OAUTH,
+            step: "credentials",
+            remedy: "Check tokenServiceURL, and the key store and trust store for it.",
+            ..CONNECT_FAILED
+        },
+        E::TokenServiceUnreachable(_)
+        | E::TokenServiceTimedOut(_)
+        | E::TokenServiceProtocol
+        | E::Cancelled => Entry {
             id: "token_service_unreachable",
             message: "The token service of destination '<name>' is currently not available. Retry the request later.",
             step: "credentials",
             remedy: "Check tokenServiceURL and that the token service can be reached from here.",
             ..CONNECT_FAILED
         },
-        E::TokenServiceStatus { status, retry_after, .. } => token_status_entry(*status, *retry_after),
+        E::TokenServiceStatus { status, retry_after, .. } => {
+            token_status_entry(status.as_u16(), retry_after.map(|wait| wait.as_secs().max(1)))
+        },
         E::InvalidTokenResponse { .. } => Entry {
             id: "token_response_invalid",
             message: INVALID_OAUTH,

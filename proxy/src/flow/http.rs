@@ -31,9 +31,9 @@ use self::app::AppConnection;
 use self::headers::{Kind, Rules};
 use self::metrics::DestinationMetrics;
 use self::target::Target;
-use crate::connect::Dialer;
+use crate::connect::{self, Dialer};
 use crate::connect::pool::{Connector, Origin, Pool, PoolKey};
-use crate::credentials::{Authenticator, Injection, TokenService};
+use crate::credentials::{self, Authenticator, Injection, TokenService};
 use crate::error::render::{self, Asked};
 use crate::error::{Error, Exchange, catalogue};
 use crate::resolve::destination::{self, Destination, HttpDestination};
@@ -57,6 +57,17 @@ pub struct HttpSettings {
     pub access_log: bool,
 }
 
+/// Why a destination cannot be served at all.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    #[error("TLS to the target cannot be set up: {0}")]
+    Tls(#[from] connect::tls::Error),
+    #[error(transparent)]
+    Credentials(#[from] credentials::Error),
+    #[error("the URL's host and port cannot be sent to a server: {0}")]
+    Authority(#[source] http::uri::InvalidUri),
+}
+
 /// One version of one HTTP destination, ready to serve: whatever depends on the
 /// configuration alone has been computed.
 pub struct HttpService {
@@ -73,7 +84,7 @@ pub struct HttpService {
 }
 
 impl HttpService {
-    pub fn new(destination: &Destination, http: &Arc<HttpDestination>, parts: HttpParts) -> Result<Self, Error> {
+    pub fn new(destination: &Destination, http: &Arc<HttpDestination>, parts: HttpParts) -> Result<Self, SetupError> {
         // No property opts in to HTTP/2 without TLS yet.
         let http2_prior_knowledge = false;
         let key = PoolKey::new(destination.version, http, http2_prior_knowledge);
@@ -88,7 +99,7 @@ impl HttpService {
                 destination::Scheme::Https => Scheme::HTTPS,
             },
             authority: Authority::try_from(rules.host().as_bytes())
-                .map_err(|_invalid| Exchange::InvalidRequestTarget)?,
+                .map_err(SetupError::Authority)?,
             rules,
             read_timeout: http.read_timeout,
             origin: parts.pool.origin(key, connector),
