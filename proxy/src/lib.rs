@@ -34,6 +34,8 @@ pub mod datapath;
 
 pub mod framing;
 
+pub mod admin;
+
 pub mod telemetry;
 
 pub mod lifecycle;

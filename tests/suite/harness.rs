@@ -1,3 +1,4 @@
-//! What the tests are made of.
+//! What the tests are written with.
 
-pub(crate) mod binary;
+pub mod binary;
+pub mod node;

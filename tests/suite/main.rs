@@ -1,5 +1,10 @@
-//! End-to-end tests.
+//! All end-to-end tests in one binary.
+#![expect(
+    unreachable_pub,
+    reason = "a test binary exports nothing; `pub` marks what other modules use"
+)]
 
 mod harness;
 
+mod redirect;
 mod run_sandbox;

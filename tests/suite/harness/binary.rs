@@ -7,7 +7,7 @@ use std::process::Command;
 const VARIABLE: &str = "TRANSPARENT_PROXY";
 
 /// Path of the program `transparent-proxy`.
-pub(crate) fn path() -> PathBuf {
+pub fn path() -> PathBuf {
     let path = std::env::var_os(VARIABLE).map_or_else(beside_this_test, PathBuf::from);
     assert!(
         path.exists(),
@@ -24,12 +24,12 @@ fn beside_this_test() -> PathBuf {
     profile.join("transparent-proxy")
 }
 
-pub(crate) fn command() -> Command {
+pub fn command() -> Command {
     Command::new(path())
 }
 
 /// Whether tests that need root can run. In CI they have to.
-pub(crate) fn can_run_privileged_test() -> bool {
+pub fn can_run_privileged_test() -> bool {
     if nix::unistd::Uid::effective().is_root() {
         return true;
     }
