@@ -44,11 +44,20 @@ pub struct Received {
     pub from_terminal: bool,
 }
 
+impl Received {
+    /// What ends a service that has no CMD to pass signals on to.
+    pub fn asks_to_stop(&self) -> bool {
+        matches!(self.signal, Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGHUP)
+    }
+}
+
 impl Signals {
     /// Within a runtime, after [`block`].
     pub fn new() -> io::Result<Self> {
         let descriptor = SignalFd::with_flags(&set(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self(AsyncFd::new(descriptor)?))
+        #[expect(deprecated, reason = "its successor is unsafe; we own the descriptor as long as the AsyncFd lives")]
+        let descriptor = AsyncFd::new(descriptor)?;
+        Ok(Self(descriptor))
     }
 
     /// The next signal; cancelling loses none.
