@@ -4,6 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use aya::maps::{MapData, MapError, PerCpuArray};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::registry::Registry;
 use proxy_common::Counter;
 
 #[derive(Clone)]
@@ -52,7 +57,36 @@ impl Counters {
         })
     }
 
+    /// Shows the totals as metrics, read from the kernel at each scrape.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register_collector(Box::new(self.clone()));
+    }
+
     fn total(&self, counter: Counter) -> Result<u64, MapError> {
         Ok(self.0.get(&counter.index(), 0)?.iter().sum())
+    }
+}
+
+impl Collector for Counters {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Ok(totals) = self.read() else { return Ok(()) };
+        let plain = [
+            ("hook_connects_seen", "Connect attempts that reached the hook", totals.seen),
+            ("hook_connects_redirected", "Connect attempts redirected to the proxy", totals.redirected),
+        ];
+        for (name, help, value) in plain {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        let help = "Connect attempts at a virtual IP that were refused";
+        let mut metric = encoder.encode_descriptor("hook_connects_refused", help, None, MetricType::Counter)?;
+        for (reason, value) in [
+            ("port", totals.refused_port),
+            ("udp", totals.refused_udp),
+            ("memory", totals.refused_memory),
+        ] {
+            ConstCounter::new(value).encode(metric.encode_family(&[("reason", reason)])?)?;
+        }
+        Ok(())
     }
 }

@@ -50,6 +50,11 @@ impl Received {
     pub fn reached_cmd(self) -> bool {
         self.from_terminal && self.signal != Signal::SIGHUP
     }
+
+    /// What ends a service that has no CMD to pass signals on to.
+    pub fn asks_to_stop(&self) -> bool {
+        matches!(self.signal, Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGHUP)
+    }
 }
 
 impl Signals {
