@@ -37,11 +37,7 @@ pub(super) struct Inputs {
     pub(super) files: BTreeSet<PathBuf>,
 }
 
-pub(super) fn load(
-    paths: &[PathBuf],
-    environment: &Environment,
-    previous: Option<&Snapshot>,
-) -> Load {
+pub(super) fn load(paths: &[PathBuf], environment: &Environment, previous: Option<&Snapshot>) -> Load {
     let mut loader = Loader {
         environment,
         previous,
@@ -163,11 +159,7 @@ impl Loader<'_> {
             let folder = folder.to_owned();
             match format(&path) {
                 _ if path.is_dir() || is_store(&path) => {}
-                Some(format) => files.push(SourceFile {
-                    path,
-                    folder,
-                    format,
-                }),
+                Some(format) => files.push(SourceFile { path, folder, format }),
                 None => self.snapshot.ignored.push(path),
             }
         }
@@ -208,7 +200,10 @@ impl Loader<'_> {
         let mut referenced = HashSet::new();
         for document in documents {
             let nodes = document.content.as_ref().map_or(&[][..], Vec::as_slice);
-            for path in nodes.iter().flat_map(|node| files_in(node, &document.file.folder)) {
+            for path in nodes
+                .iter()
+                .flat_map(|node| files_in(node, &document.file.folder))
+            {
                 referenced.extend(fs::canonicalize(&path));
                 self.inputs.files.insert(path);
             }
@@ -416,6 +411,18 @@ fn parse(bytes: &[u8], format: Format) -> Content {
             ("key=value text", result)
         }
     };
+    if let Ok(
+        [
+            Spanned {
+                at,
+                value: Node::Map(entries),
+            },
+        ],
+    ) = result.as_deref()
+        && entries.is_empty()
+    {
+        return Err((Some(*at), Cause::Empty));
+    }
     result.map_err(|SyntaxError { at, message }| (Some(at), Cause::Syntax { format, message }))
 }
 
@@ -467,6 +474,10 @@ fn collect_map(
     raws: &mut Vec<Raw>,
     problems: &mut Vec<(Position, Cause)>,
 ) {
+    if entries.is_empty() {
+        problems.push((at, Cause::NotADestination));
+        return;
+    }
     if entries.iter().all(|entry| entry.key.value != WRAPPER) {
         raws.push(Raw { at, entries });
         return;
@@ -511,7 +522,10 @@ fn resolve(file: &SourceFile, raw: Raw, environment: &Environment) -> Resolved {
         if let Some(first) = resolved.positions.get(&property) {
             let first = first.line;
             let shown = property_name(&property);
-            let cause = Cause::DuplicateProperty { property: shown, first };
+            let cause = Cause::DuplicateProperty {
+                property: shown,
+                first,
+            };
             resolved.problems.push((property, key.at, cause));
             continue;
         }
@@ -547,7 +561,10 @@ impl Resolved {
             }
             Err(error) => {
                 let shown = property_name(&property);
-                let cause = Cause::Reference { property: shown, error };
+                let cause = Cause::Reference {
+                    property: shown,
+                    error,
+                };
                 self.problems.push((property, at, cause));
             }
         }
@@ -573,7 +590,10 @@ impl Resolved {
             let position = self.place_of(&invalid.property).unwrap_or(at);
             (position, Cause::Invalid(invalid))
         });
-        let own = self.problems.iter().map(|(_, position, cause)| (*position, cause.clone()));
+        let own = self
+            .problems
+            .iter()
+            .map(|(_, position, cause)| (*position, cause.clone()));
         let mut problems: Vec<(Position, Cause)> = own.chain(invalid).collect();
         problems.sort_by_key(|(position, _)| *position);
         let problem = |(position, cause)| Problem {

@@ -22,7 +22,7 @@ pub enum Error {
     NoVariable(String),
     #[error("refers to the variable {0}, which is not valid UTF-8")]
     VariableNotText(String),
-    #[error("refers to the file {path}, which {error}")]
+    #[error("refers to the file {path}, which {error}; paths are relative to the folder of the destination")]
     File { path: String, error: ReadError },
     #[error("refers to the file {0}, which is not valid UTF-8")]
     FileNotText(String),
