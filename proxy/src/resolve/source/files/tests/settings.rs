@@ -133,3 +133,54 @@ fn the_examples_are_good() {
             .all(|loaded| loaded.warnings.is_empty())
     );
 }
+
+const FIXTURES: &str = "src/resolve/keystore/fixtures";
+
+fn with_store(fixture: &str, text: &str) -> Snapshot {
+    let folder = Folder::new(&[("a.yaml", text)]);
+    let stores = folder.path("stores");
+    std::fs::create_dir(&stores).unwrap();
+    std::fs::copy(PathBuf::from(FIXTURES).join(fixture), stores.join(fixture)).unwrap();
+    folder.load(None)
+}
+
+#[test]
+fn a_client_certificate_comes_from_the_folder() {
+    let text = |password: &str| {
+        http("a", "a")
+            + "Authentication: ClientCertificateAuthentication\nKeyStoreLocation: stores/aes.p12\nKeyStorePassword: "
+            + password
+    };
+    let snapshot = with_store("aes.p12", &text("secret"));
+    let destination = snapshot.destinations[0].current().unwrap();
+    let http = http_of(destination);
+    assert_eq!(http.authentication, Authentication::ClientCertificate);
+    let tls = http.tls.as_ref().unwrap();
+    let identity = tls.client_identity.as_ref().unwrap();
+    assert_eq!(tls.trust_store.0, identity.chain[1..]);
+
+    let snapshot = with_store("aes.p12", &text("MARKER"));
+    let problem = snapshot.all_problems().next().unwrap().to_string();
+    assert!(problem.contains("its password is wrong"), "{problem}");
+    assert!(!problem.contains(MARKER), "{problem}");
+}
+
+#[test]
+fn a_trust_store_and_mutual_tls_with_the_token_service_go_together() {
+    let text = http("a", "a")
+        + "Authentication: OAuth2ClientCredentials\nclientId: c\ntokenServiceURL: https://t/\ntokenService.KeyStoreLocation: stores/pkcs8.pem\n";
+    let snapshot = with_store("pkcs8.pem", &text);
+    let destination = snapshot.destinations[0].current().unwrap();
+    assert_eq!(destination.warnings, []);
+    let Authentication::OAuth2ClientCredentials(client) = &http_of(destination).authentication
+    else {
+        panic!("{destination:?}");
+    };
+    assert!(client.tls.as_ref().unwrap().client_identity.is_some());
+
+    let text = http("a", "a") + "TrustStoreLocation: stores/trust.pem\n";
+    let snapshot = with_store("trust.pem", &text);
+    let destination = snapshot.destinations[0].current().unwrap();
+    let tls = http_of(destination).tls.as_ref().unwrap();
+    assert!(!tls.trust_store.0.is_empty());
+}
