@@ -17,7 +17,7 @@ use super::references::{self, Environment};
 use super::{Cause, Loaded, Place, Problem, Snapshot, State};
 use super::{export, json, yaml};
 use crate::resolve::destination::{
-    Destination, DestinationName, Interpretation, Warning, interpret, property_name, quoted,
+    Destination, DestinationName, Interpretation, Invalid, Warning, interpret, property_name, quoted,
 };
 use crate::resolve::properties::Properties;
 
@@ -574,6 +574,10 @@ impl Resolved {
         self.positions.get(property).copied()
     }
 
+    fn is_unread(&self, property: &str) -> bool {
+        self.problems.iter().any(|(other, _, _)| other == property)
+    }
+
     /// Puts places to what the interpretation says. What only follows from a property
     /// that could not be read is left out.
     fn outcome(&self, interpretation: Interpretation, file: &SourceFile, at: Position) -> Outcome {
@@ -584,32 +588,41 @@ impl Resolved {
         let name_is_bad = invalid.iter().any(|invalid| invalid.property == "Name");
         let name = self.properties.get("Name").filter(|_| !name_is_bad);
         let name = name.map(DestinationName::new_unchecked);
-        let unread = |property: &str| self.problems.iter().any(|(other, _, _)| other == property);
-        let invalid = invalid.into_iter().filter(|invalid| !unread(&invalid.property));
-        let invalid = invalid.map(|invalid| {
-            let position = self.place_of(&invalid.property).unwrap_or(at);
-            (position, Cause::Invalid(invalid))
-        });
-        let own = self
-            .problems
-            .iter()
-            .map(|(_, position, cause)| (*position, cause.clone()));
-        let mut problems: Vec<(Position, Cause)> = own.chain(invalid).collect();
-        problems.sort_by_key(|(position, _)| *position);
         let problem = |(position, cause)| Problem {
             place: place(file, position),
             destination: name.as_ref().map(DestinationName::to_string),
             cause,
         };
-        let warning = |warning: Warning| {
+        let problems: Vec<Problem> = self.causes(invalid, at).into_iter().map(problem).collect();
+        Outcome {
+            destination: destination.filter(|_| problems.is_empty()),
+            problems,
+            warnings: self.warnings(interpretation.warnings, file, at),
+            name,
+        }
+    }
+
+    /// In the order of the file.
+    fn causes(&self, invalid: Vec<Invalid>, at: Position) -> Vec<(Position, Cause)> {
+        let own = self
+            .problems
+            .iter()
+            .map(|(_, position, cause)| (*position, cause.clone()));
+        let mut causes: Vec<(Position, Cause)> = own.collect();
+        for invalid in invalid.into_iter().filter(|i| !self.is_unread(&i.property)) {
+            let position = self.place_of(&invalid.property).unwrap_or(at);
+            causes.push((position, Cause::Invalid(invalid)));
+        }
+        causes.sort_by_key(|(position, _)| *position);
+        causes
+    }
+
+    fn warnings(&self, warnings: Vec<Warning>, file: &SourceFile, at: Position) -> Vec<(Place, Warning)> {
+        let placed = |warning: Warning| {
             let position = self.place_of(&warning.property).unwrap_or(at);
             (place(file, position), warning)
         };
-        Outcome {
-            destination: destination.filter(|_| problems.is_empty()),
-            problems: problems.into_iter().map(problem).collect(),
-            warnings: interpretation.warnings.into_iter().map(warning).collect(),
-            name,
-        }
+        let read = warnings.into_iter().filter(|w| !self.is_unread(&w.property));
+        read.map(placed).collect()
     }
 }

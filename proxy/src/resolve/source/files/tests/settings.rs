@@ -172,8 +172,7 @@ fn a_trust_store_and_mutual_tls_with_the_token_service_go_together() {
     let snapshot = with_store("pkcs8.pem", &text);
     let destination = snapshot.destinations[0].current().unwrap();
     assert_eq!(destination.warnings, []);
-    let Authentication::OAuth2ClientCredentials(client) = &http_of(destination).authentication
-    else {
+    let Authentication::OAuth2ClientCredentials(client) = &http_of(destination).authentication else {
         panic!("{destination:?}");
     };
     assert!(client.tls.as_ref().unwrap().client_identity.is_some());
