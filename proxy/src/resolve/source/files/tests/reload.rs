@@ -212,10 +212,8 @@ async fn watching_ends_with_the_last_receiver() {
 #[test]
 fn reading_a_thousand_destinations_again_changes_nothing() {
     let folder = Folder::new(&[]);
-    let all: String = (0..1000)
-        .map(|n| format!("---\n{}", http(&format!("d{n}"), "a")))
-        .collect();
-    folder.write("a.yaml", &all);
+    let documents: Vec<String> = (0..1000).map(|n| http(&format!("d{n}"), "a")).collect();
+    folder.write("a.yaml", &documents.join("---\n"));
     let first = folder.load(None);
     assert_eq!(first.destinations.len(), 1000);
     assert_eq!(first, folder.load(Some(&first)));
