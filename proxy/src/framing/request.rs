@@ -19,13 +19,15 @@ use super::machine::{Requests, Then};
 use super::{Deadlines, Limits, Violation};
 
 /// What hyper reads in place of a refused request. It ends the connection.
-const REPLACEMENT: &[u8] = b"GET / HTTP/1.1\r\nhost: invalid\r\nconnection: close\r\n\r\n";
+pub(super) const REPLACEMENT: &[u8] = b"GET / HTTP/1.1\r\nhost: invalid\r\nconnection: close\r\n\r\n";
 /// <https://www.rfc-editor.org/rfc/rfc9113#section-3.4>
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long, and for how many bytes, a refused client is listened to after the answer. To close while it still
 /// sends would reset the connection, and the answer could be lost (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
+/// Keeps a setting of zero from spinning.
+const SHORTEST_IDLE: Duration = Duration::from_millis(10);
 
 /// What an application speaks, by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,11 +200,8 @@ impl<IO> RequestGuard<IO> {
             return Step::Again;
         }
         // The timer runs while a request is answered, too, as hyper does not look here again when it has been.
-        while self
-            .timer
-            .poll(cx, self.last_write + self.deadlines.idle)
-            .is_ready()
-        {
+        let idle = self.deadlines.idle.max(SHORTEST_IDLE);
+        while self.timer.poll(cx, self.last_write + idle).is_ready() {
             if !self.in_flight() {
                 return Step::Return(Poll::Ready(Ok(())));
             }

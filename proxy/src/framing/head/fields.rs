@@ -104,11 +104,14 @@ pub(super) fn has_token(list: &[u8], token: &[u8]) -> bool {
         .any(|item| trim(item).eq_ignore_ascii_case(token))
 }
 
-/// Whether there is a byte that a field value must not have. No early exit: it becomes vector code.
+/// Whether there is a byte that a field value must not have.
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "without branches it becomes vector code"
+)]
 pub(super) fn has_control(bytes: &[u8]) -> bool {
-    bytes.iter().fold(false, |found, byte| {
-        found | (((*byte < b' ') & (*byte != b'\t')) | (*byte == 0x7f))
-    })
+    let is_control = |byte: u8| ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f);
+    bytes.iter().fold(false, |found, byte| found | is_control(*byte))
 }
 
 pub(in super::super) fn is_token_byte(byte: u8) -> bool {
