@@ -12,7 +12,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::advance;
 
 use super::super::super::handle::Turn;
@@ -121,7 +123,7 @@ struct Server {
     client: DuplexStream,
     log: Log,
     gate: Arc<Notify>,
-    task: tokio::task::JoinHandle<()>,
+    task: JoinHandle<()>,
 }
 
 fn serve() -> Server {
@@ -130,6 +132,19 @@ fn serve() -> Server {
 
 fn serve_with(buffer: usize) -> Server {
     let (client, near) = duplex(buffer);
+    let (log, gate, task) = serve_on(near);
+    Server {
+        client,
+        log,
+        gate,
+        task,
+    }
+}
+
+fn serve_on<IO>(near: IO) -> (Log, Arc<Notify>, JoinHandle<()>)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (log, gate) = (Log::default(), Arc::new(Notify::new()));
     let (seen, open) = (log.clone(), gate.clone());
     let task = tokio::spawn(async move {
@@ -148,12 +163,7 @@ fn serve_with(buffer: usize) -> Server {
         // An error is the client's fault in all these tests, and seen by the client.
         let _ = connection.with_upgrades().await;
     });
-    Server {
-        client,
-        log,
-        gate,
-        task,
-    }
+    (log, gate, task)
 }
 
 impl Server {
@@ -311,6 +321,50 @@ async fn an_upgrade_is_only_for_the_request_that_offered_it() {
     assert!(server.read_until("\r\n\r\n").await.starts_with("HTTP/1.1 101 "));
     server.client.shutdown().await.unwrap();
     assert!(server.read_to_end().await.ends_with("RAW"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_goes_before_its_upgrade_is_decided_is_noticed() {
+    let mut server = serve();
+    server
+        .say(b"GET /wait HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nraw")
+        .await;
+    server.client.shutdown().await.unwrap();
+    assert_eq!(server.read_to_end().await, "");
+    server.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_comes_before_an_upgrade_is_decided_is_kept() {
+    let mut server = serve();
+    let offer = b"GET /upgrade HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nraw";
+    server.say(&get("/wait")).await;
+    server.say(offer).await;
+    server.client.shutdown().await.unwrap();
+    while server.seen().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    server.gate.notify_one();
+    assert!(server.read_to_end().await.ends_with("RAW"));
+}
+
+#[tokio::test]
+async fn a_reset_ends_a_request_that_is_being_answered() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (client, accepted) = tokio::join!(
+        TcpStream::connect(listener.local_addr().unwrap()),
+        listener.accept()
+    );
+    let (mut client, server) = (client.unwrap(), serve_on(accepted.unwrap().0));
+    client.write_all(&get("/wait")).await.unwrap();
+    while server.0.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    socket2::SockRef::from(&client)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(client);
+    server.2.await.unwrap();
 }
 
 #[tokio::test]
