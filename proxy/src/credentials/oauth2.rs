@@ -242,6 +242,3 @@ fn is_framing(name: &header::HeaderName) -> bool {
     ]
     .contains(name)
 }
-
-#[cfg(test)]
-mod tests;

@@ -102,7 +102,8 @@ fn seconds(expires_in: &Value) -> Option<Duration> {
         Value::String(text) => text.trim().parse().ok()?,
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
     };
-    (seconds > 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_LIFE))
+    let life = (seconds > 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_LIFE));
+    life.filter(|life| !life.is_zero())
 }
 
 /// `exp` of a JSON Web Token (RFC 7519, section 4.1.4), since 1970.
