@@ -14,9 +14,9 @@ use super::super::token_service::Answer;
 use super::super::{Error, InvalidToken, basic};
 
 /// For tokens that say nowhere how long they live.
-const DEFAULT_LIFE: Duration = Duration::from_secs(120);
+const DEFAULT_LIFE: Duration = Duration::from_mins(2);
 /// Anything longer is as good as forever, and does not overflow the clock.
-const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+const LONGEST_LIFE: Duration = Duration::from_hours(365 * 24);
 /// How much of an error text is kept.
 const DETAIL_CHARACTERS: usize = 200;
 

@@ -57,7 +57,7 @@ fn unavailable(retry_after: Option<Duration>) -> Error {
     }
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 #[tokio::test(start_paused = true)]
 async fn a_thousand_who_wait_share_one_call() {
@@ -113,12 +113,11 @@ async fn a_token_of_a_minute_is_never_injected_expired_in_ten_minutes_of_load() 
     let mut issued = std::collections::HashMap::new();
     let mut waits = 0;
     for _ in 0..60_000 {
-        let token = match entry.ready() {
-            Some(token) => token,
-            None => {
-                waits += 1;
-                entry.token().await.expect("a token")
-            }
+        let token = if let Some(token) = entry.ready() {
+            token
+        } else {
+            waits += 1;
+            entry.token().await.expect("a token")
         };
         let first_use = *issued.entry(token.generation).or_insert_with(Instant::now);
         assert!(first_use.elapsed() < Duration::from_secs(54), "less the margin");
@@ -186,11 +185,11 @@ async fn the_wish_of_the_service_to_be_left_alone_is_honoured() {
 
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_fails_is_repeated_with_growing_pauses() {
-    let service = Service::issuing(Duration::from_secs(3600));
+    let service = Service::issuing(Duration::from_hours(1));
     let entry = service.entry();
     entry.token().await.expect("a token");
     service.set(Err(unavailable(None)));
-    advance(Duration::from_secs(3600 * 9 / 10)).await;
+    advance(Duration::from_mins(54)).await;
     for _ in 0..300 {
         assert!(entry.ready().is_some());
         sleep(Duration::from_secs(1)).await;
@@ -201,7 +200,7 @@ async fn a_renewal_that_fails_is_repeated_with_growing_pauses() {
 
 #[tokio::test(start_paused = true)]
 async fn only_the_token_that_was_refused_is_dropped_and_not_too_often() {
-    let service = Service::issuing(Duration::from_secs(3600));
+    let service = Service::issuing(Duration::from_hours(1));
     let entry = service.entry();
     let first = entry.token().await.expect("a token");
     entry.rejected(first.generation);
