@@ -6,6 +6,8 @@
 //! the picture.
 
 // What starts everything.
+pub mod cli;
+
 pub mod app;
 
 pub mod config;
@@ -31,6 +33,8 @@ pub mod error;
 pub mod datapath;
 
 pub mod framing;
+
+pub mod admin;
 
 pub mod telemetry;
 

@@ -1,1 +1,9 @@
+//! All end-to-end tests in one binary.
+#![expect(
+    unreachable_pub,
+    reason = "a test binary exports nothing; `pub` marks what other modules use"
+)]
 
+mod harness;
+
+mod redirect;

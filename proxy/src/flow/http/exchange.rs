@@ -1,0 +1,314 @@
+//! One request to the target and the head of its answer.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderMap, Method, Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http2};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::HttpService;
+use super::app::AppConnection;
+use super::body::{Pooled, RequestBody, ResponseBody, Upload};
+use super::headers;
+use crate::connect::pool::{Http1, Lease, Reuse};
+use crate::error::{Error, Exchange};
+
+/// A target that is asked for `100 Continue` and stays silent this long gets the body
+/// anyway (RFC 9110, section 10.1.1, forbids to wait for ever).
+const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
+
+type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
+/// Why a connection gave no answer.
+enum Failed {
+    /// Nothing was sent; the request is as it was.
+    Unsent(Box<Request<RequestBody>>),
+    Lost(Option<hyper::Error>),
+    TimedOut,
+}
+
+impl HttpService {
+    /// Sends a request, again on a new connection where nothing can have run.
+    pub(super) async fn exchange(
+        &self,
+        request: Request<RequestBody>,
+        app: &Arc<AppConnection>,
+        resets: bool,
+    ) -> Result<Response<ResponseBody>, Error> {
+        let safe = is_safe(request.method()) && request.body().is_empty();
+        let reuse = if safe { Reuse::Any } else { Reuse::Recent };
+        let lease = match self.pooled(app, reuse) {
+            Some(lease) => lease,
+            None => match Box::pin(self.origin.open(reuse)).await {
+                Ok(lease) => lease,
+                Err(error) => return Err(self.not_connected(error, request).await),
+            },
+        };
+        let again = (safe && lease.is_reused()).then(|| copy(&request));
+        let upload = request.body().upload();
+        let failed = match self.send(lease, request, app, resets).await {
+            Ok(response) => return Ok(response),
+            Err(failed) => failed,
+        };
+        match (failed, again) {
+            (Failed::Unsent(request), _) => Box::pin(self.send_afresh(*request, app, resets)).await,
+            (Failed::Lost(_), Some(request)) => Box::pin(self.send_afresh(request, app, resets)).await,
+            (failed, _) => Err(self.failed(failed, upload.as_deref())),
+        }
+    }
+
+    fn pooled(&self, app: &Arc<AppConnection>, reuse: Reuse) -> Option<Lease<RequestBody>> {
+        if app.is_pinned() {
+            return app.take_pinned(&self.origin).map(Lease::Http1);
+        }
+        self.origin.reuse(reuse)
+    }
+
+    async fn not_connected(&self, error: crate::connect::Error, request: Request<RequestBody>) -> Error {
+        request.into_body().drain_if_cheap().await;
+        error.into()
+    }
+
+    /// The one repeat that is always allowed. A new connection has no excuse.
+    async fn send_afresh(
+        &self,
+        request: Request<RequestBody>,
+        app: &Arc<AppConnection>,
+        resets: bool,
+    ) -> Result<Response<ResponseBody>, Error> {
+        self.metrics.repeated.inc();
+        let upload = request.body().upload();
+        let lease = match self.origin.open(Reuse::Never).await {
+            Ok(lease) => lease,
+            Err(error) => return Err(self.not_connected(error, request).await),
+        };
+        self.send(lease, request, app, resets).await.map_err(|failed| self.failed(failed, upload.as_deref()))
+    }
+
+    async fn send(
+        &self,
+        lease: Lease<RequestBody>,
+        request: Request<RequestBody>,
+        app: &Arc<AppConnection>,
+        resets: bool,
+    ) -> Result<Response<ResponseBody>, Failed> {
+        let upload = request.body().upload();
+        let reset_on_error = resets.then(|| Arc::clone(app));
+        match lease {
+            Lease::Http1(mut connection) => {
+                let request = for_http1(request);
+                let response = send_http1(&mut connection, request, upload.as_deref(), self.read_timeout).await?;
+                Ok(self.answered_http1(connection, response, upload, app, reset_on_error))
+            }
+            Lease::Http2(sender) => {
+                let request = self.for_http2(request);
+                let response = Box::pin(send_http2(sender, request, upload.as_deref(), self.read_timeout)).await?;
+                Ok(response.map(|body| ResponseBody::shared(body, self.read_timeout, upload, reset_on_error)))
+            }
+        }
+    }
+
+    fn answered_http1(
+        &self,
+        mut connection: Box<Http1<RequestBody>>,
+        response: Response<Incoming>,
+        upload: Option<Arc<Upload>>,
+        app: &Arc<AppConnection>,
+        reset_on_error: Option<Arc<AppConnection>>,
+    ) -> Response<ResponseBody> {
+        let still_uploading = upload.as_ref().is_some_and(|upload| !upload.has_ended());
+        // hyper would answer an HTTP/1.0 server in HTTP/1.0 from now on, without chunked bodies.
+        let old = response.version() == Version::HTTP_10;
+        if still_uploading || old {
+            connection.detach();
+            return response.map(|body| ResponseBody::shared(body, self.read_timeout, upload, reset_on_error));
+        }
+        if let Some(limit) = headers::server_idle(response.headers()) {
+            connection.set_server_idle(limit);
+        }
+        let pinned = app.is_pinned() || headers::authenticates_connection(&response);
+        response.map(|incoming| {
+            ResponseBody::pooled(Pooled {
+                incoming,
+                connection: Some(connection),
+                origin: Arc::clone(&self.origin),
+                pin_to: pinned.then(|| Arc::clone(app)),
+                timeout: self.read_timeout,
+                waiting_since: None,
+                reset_on_error,
+            })
+        })
+    }
+
+    fn failed(&self, failed: Failed, upload: Option<&Upload>) -> Error {
+        Error::Exchange(match failed {
+            Failed::TimedOut => Exchange::NotAnswering(self.read_timeout),
+            Failed::Lost(Some(error)) if upload.is_some_and(Upload::has_failed) => Exchange::RequestBody(error),
+            Failed::Lost(Some(error)) if error.is_parse() => Exchange::InvalidResponse(error),
+            Failed::Lost(error) => Exchange::ClosedBeforeResponse(error),
+            Failed::Unsent(_) => Exchange::ClosedBeforeResponse(None),
+        })
+    }
+
+    /// HTTP/2 names the authority in the request's target.
+    fn for_http2(&self, mut request: Request<RequestBody>) -> Request<RequestBody> {
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(self.scheme.clone());
+        uri.authority = Some(self.authority.clone());
+        uri.path_and_query = request.uri().path_and_query().cloned();
+        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+        *request.version_mut() = Version::HTTP_2;
+        request.headers_mut().remove(http::header::HOST);
+        request
+    }
+}
+
+impl Lease<RequestBody> {
+    fn is_reused(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.is_reused(),
+            Self::Http2(_) => true,
+        }
+    }
+}
+
+/// Safe methods ask for nothing to be done (RFC 9110, section 9.2.1).
+pub(super) fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
+}
+
+/// A request without a body, to be sent again.
+fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::empty());
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    *copy.version_mut() = request.version();
+    copy.headers_mut().clone_from(request.headers());
+    copy.extensions_mut().clone_from(request.extensions());
+    copy
+}
+
+fn for_http1(mut request: Request<RequestBody>) -> Request<RequestBody> {
+    *request.version_mut() = Version::HTTP_11;
+    let unknown_length = request.body().has_unknown_length();
+    let fields: &mut HeaderMap = request.headers_mut();
+    headers::finish_for_http1(fields, unknown_length);
+    request
+}
+
+/// Sends over a connection that nobody else drives, and drives it until the answer's head is there.
+async fn send_http1(
+    connection: &mut Http1<RequestBody>,
+    mut request: Request<RequestBody>,
+    upload: Option<&Upload>,
+    timeout: Duration,
+) -> Result<Response<Incoming>, Failed> {
+    relay_continue(&mut request);
+    let mut waiting = Waiting::new(upload, timeout);
+    let mut answer = pin!(connection.send(request));
+    poll_fn(|cx| {
+        let ended = connection.poll_drive(cx).is_ready();
+        if let Poll::Ready(sent) = answer.as_mut().poll(cx) {
+            return Poll::Ready(sent.map_err(Failed::from));
+        }
+        if ended {
+            return Poll::Ready(Err(Failed::Lost(None)));
+        }
+        waiting.poll(cx, |deadline, cx| connection.poll_deadline(deadline, cx)).map(Err)
+    })
+    .await
+}
+
+async fn send_http2(
+    mut sender: http2::SendRequest<RequestBody>,
+    request: Request<RequestBody>,
+    upload: Option<&Upload>,
+    timeout: Duration,
+) -> Result<Response<Incoming>, Failed> {
+    let mut waiting = Waiting::new(upload, timeout);
+    let mut timer = Box::pin(sleep_until(Instant::now() + timeout));
+    let mut answer = pin!(sender.try_send_request(request));
+    poll_fn(|cx| {
+        if let Poll::Ready(sent) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Sent::map_err(sent, Failed::from));
+        }
+        waiting.poll(cx, |deadline, cx| poll_timer(&mut timer, deadline, cx)).map(Err)
+    })
+    .await
+}
+
+fn poll_timer(timer: &mut Pin<Box<Sleep>>, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    timer.as_mut().reset(deadline);
+    timer.as_mut().poll(cx)
+}
+
+impl From<TrySendError<Request<RequestBody>>> for Failed {
+    fn from(mut error: TrySendError<Request<RequestBody>>) -> Self {
+        match error.take_message() {
+            Some(request) => Self::Unsent(Box::new(request)),
+            None => Self::Lost(Some(error.into_error())),
+        }
+    }
+}
+
+/// A `100 Continue` of the target opens the application's body.
+fn relay_continue(request: &mut Request<RequestBody>) {
+    if let Some(upload) = request.body().upload()
+        && !upload.is_open()
+    {
+        hyper::ext::on_informational(request, move |response| {
+            if response.status() == http::StatusCode::CONTINUE {
+                upload.open();
+            }
+        });
+    }
+}
+
+/// The clock of an exchange: how long the target has been silent while it was its turn.
+struct Waiting<'a> {
+    upload: Option<&'a Upload>,
+    timeout: Duration,
+    since: Instant,
+    proceed: Option<Pin<Box<Sleep>>>,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(upload: Option<&'a Upload>, timeout: Duration) -> Self {
+        let since = Instant::now();
+        let gated = upload.is_some_and(|upload| !upload.is_open());
+        let proceed = gated.then(|| Box::pin(sleep_until(since + CONTINUE_TIMEOUT)));
+        Self { upload, timeout, since, proceed }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut poll_deadline: impl FnMut(Instant, &mut Context<'_>) -> Poll<()>,
+    ) -> Poll<Failed> {
+        if let (Some(proceed), Some(upload)) = (&mut self.proceed, self.upload)
+            && proceed.as_mut().poll(cx).is_ready()
+        {
+            self.proceed = None;
+            upload.open();
+            // The connection asks for the body only when it is polled again.
+            cx.waker().wake_by_ref();
+        }
+        while poll_deadline(self.since + self.timeout, cx).is_ready() {
+            if !self.is_excused() {
+                return Poll::Ready(Failed::TimedOut);
+            }
+            self.since = Instant::now();
+        }
+        Poll::Pending
+    }
+
+    /// The upload moves, or it is the application that keeps us waiting.
+    fn is_excused(&self) -> bool {
+        self.upload.is_some_and(|upload| upload.frames_since_last_look() || upload.waits_for_app())
+    }
+}

@@ -1,0 +1,1 @@
+//! Programs of other people, made available by `cargo xtask test`.
