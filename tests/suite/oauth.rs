@@ -31,7 +31,7 @@ impl KeyStores for Stores {
     }
 }
 
-/// The authenticator of an OAuth2ClientCredentials destination with these properties.
+/// The authenticator of an `OAuth2ClientCredentials` destination with these properties.
 fn authenticator(more: &[(&str, &str)], stores: &Stores) -> Authenticator {
     let mut properties = Properties::default();
     let common = [

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::harness::certs::{Authority, Identity};
 
 /// Node takes a second on an idle machine.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 pub struct OidcServer {
     port: u16,

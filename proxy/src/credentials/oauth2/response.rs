@@ -99,7 +99,7 @@ fn life(expires_in: &Value, token: &str) -> Result<Duration, InvalidToken> {
 }
 
 fn less_a_tick(life: Duration) -> Duration {
-    life - TICK.min(life / 2)
+    life.saturating_sub(TICK.min(life / 2))
 }
 
 /// A positive number, also as text; everything else says nothing.
