@@ -1,3 +1,4 @@
 //! What the tests are written with.
 
+pub mod certs;
 pub mod node;
