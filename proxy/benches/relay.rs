@@ -24,9 +24,10 @@ use transparent_proxy::accept::raise_descriptor_limit;
 use transparent_proxy::relay::tcp::{Limits, relay};
 
 const ROUNDS: usize = 3;
-const BULK_BYTES: usize = 2 << 30;
-const MESSAGES: usize = 50_000;
-const IDLE_CONNECTIONS: usize = 5_000;
+const BULK_BYTES: u32 = 1 << 30;
+const MESSAGES: u32 = 20_000;
+/// Each takes four descriptors here; hard limits of 20,000 are common.
+const IDLE_CONNECTIONS: u32 = 4_000;
 const PIPE_SIZE: usize = 256 * 1024;
 
 type Relaying = Pin<Box<dyn Future<Output = ()>>>;
@@ -140,7 +141,7 @@ fn bulk(way: &Way) -> Result<[f64; 2]> {
     let sending = thread::spawn(move || -> Result<()> {
         let (mut stream, _) = target.accept()?;
         let chunk = vec![7; 256 * 1024];
-        for _ in 0..BULK_BYTES / chunk.len() {
+        for _ in 0..BULK_BYTES as usize / chunk.len() {
             stream.write_all(&chunk)?;
         }
         Ok(())
@@ -154,11 +155,15 @@ fn bulk(way: &Way) -> Result<[f64; 2]> {
             read => received += read,
         }
     }
-    anyhow::ensure!(received == BULK_BYTES, "{}: {received} bytes arrived", way.name);
+    anyhow::ensure!(
+        received == BULK_BYTES as usize,
+        "{}: {received} bytes arrived",
+        way.name
+    );
     join(sending)?;
     let of_relay = join(relaying)?;
     let of_all = cpu(&getrusage(UsageWho::RUSAGE_SELF)?).saturating_sub(before);
-    let gigabytes = BULK_BYTES as f64 / 1e9;
+    let gigabytes = f64::from(BULK_BYTES) / 1e9;
     Ok([
         of_relay.as_secs_f64() / gigabytes,
         of_all.as_secs_f64() / gigabytes,
@@ -185,7 +190,7 @@ fn messages(way: &Way) -> Result<f64> {
     }
     drop(app);
     join(echoing)?;
-    Ok(join(relaying)?.as_secs_f64() * 1e6 / MESSAGES as f64)
+    Ok(join(relaying)?.as_secs_f64() * 1e6 / f64::from(MESSAGES))
 }
 
 /// Memory of this process per connection that has moved a few bytes and is idle now.
@@ -205,19 +210,17 @@ fn idle_memory(way: &Way) -> Result<f64> {
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let accepting = async {
-                while let Ok((app, _)) = listener.accept().await {
-                    let Ok(target) = tokio::net::TcpStream::connect(target_address).await else {
-                        break;
-                    };
+                loop {
+                    let (app, _) = listener.accept().await?;
+                    let target = tokio::net::TcpStream::connect(target_address).await?;
                     tokio::task::spawn_local(run(app, target));
                 }
             };
-            tokio::select! { () = accepting => {}, _ = stopped => {} }
-            Ok(())
+            tokio::select! { failed = accepting => failed, _ = stopped => Ok(()) }
         })
     });
-    let before = resident()?;
-    let mut open = Vec::with_capacity(2 * IDLE_CONNECTIONS);
+    let before = resident_kib()?;
+    let mut open = Vec::new();
     for _ in 0..IDLE_CONNECTIONS {
         let mut app = TcpStream::connect(address)?;
         let (mut there, _) = target.accept()?;
@@ -227,21 +230,20 @@ fn idle_memory(way: &Way) -> Result<f64> {
         app.read_exact(&mut [0; 64])?;
         open.extend([app, there]);
     }
-    let used = resident()?.saturating_sub(before);
+    let used = resident_kib()? - before;
     drop(open);
     let _ = stop.send(());
     join(relaying)?;
-    Ok(used as f64 / 1024.0 / IDLE_CONNECTIONS as f64)
+    Ok(used / f64::from(IDLE_CONNECTIONS))
 }
 
-fn resident() -> Result<usize> {
-    let statm = fs::read_to_string("/proc/self/statm")?;
-    let pages: usize = statm
-        .split(' ')
-        .nth(1)
-        .context("the second field is the resident set")?
-        .parse()?;
-    Ok(pages * 4096)
+fn resident_kib() -> Result<f64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .context("Linux tells the resident set")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
 fn cpu(usage: &Usage) -> Duration {
@@ -269,8 +271,28 @@ struct Results {
     message: Vec<f64>,
 }
 
+/// Memory is measured in a process of its own, where nothing was freed before.
+fn idle_memory_alone(way: usize) -> Result<String> {
+    let child = std::process::Command::new(std::env::current_exe()?)
+        .args(["--idle", &way.to_string()])
+        .output()?;
+    anyhow::ensure!(
+        child.status.success(),
+        "{}",
+        String::from_utf8_lossy(&child.stderr)
+    );
+    Ok(String::from_utf8(child.stdout)?)
+}
+
 fn main() -> Result<()> {
     raise_descriptor_limit()?;
+    let arguments: Vec<_> = std::env::args().collect();
+    if let [_, idle, way] = &arguments[..]
+        && idle == "--idle"
+    {
+        print!("{:.1}", idle_memory(&WAYS[way.parse::<usize>()?])?);
+        return Ok(());
+    }
     let mut results: Vec<Results> = WAYS.iter().map(|_| Results::default()).collect();
     for _ in 0..ROUNDS {
         for (way, result) in WAYS.iter().zip(&mut results) {
@@ -284,11 +306,11 @@ fn main() -> Result<()> {
         "{:<20} {:>16} {:>14} {:>18} {:>16}",
         "", "relay CPU s/GB", "all CPU s/GB", "relay us/message", "KiB/idle conn."
     );
-    for (way, result) in WAYS.iter().zip(results) {
+    for (index, (way, result)) in WAYS.iter().zip(results).enumerate() {
         let (of_relay, of_all) = (median(result.relay), median(result.all));
-        let (message, memory) = (median(result.message), idle_memory(way)?);
+        let (message, memory) = (median(result.message), idle_memory_alone(index)?);
         println!(
-            "{:<20} {of_relay:>16.3} {of_all:>14.3} {message:>18.2} {memory:>16.2}",
+            "{:<20} {of_relay:>16.3} {of_all:>14.3} {message:>18.2} {memory:>16}",
             way.name
         );
     }

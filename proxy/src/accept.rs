@@ -74,7 +74,7 @@ where
                 admit(stream, canonical(peer), limits, drain, &handler);
             }
             Err(error) if concerns_one_connection(&error) => {
-                debug!(%error, "a connection ended before accept")
+                debug!(%error, "a connection ended before accept");
             }
             Err(error) => {
                 let rest = back_off.failed(&error);

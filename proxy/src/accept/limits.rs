@@ -156,7 +156,7 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
-    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1));
+    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
     const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
 
     #[test]

@@ -26,7 +26,7 @@ impl Listener for TcpListener {
 /// Keepalive on both legs: below the idle limits of common NAT gateways and connection trackers.
 pub fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
+        .with_time(Duration::from_mins(1))
         .with_interval(Duration::from_secs(10))
         .with_retries(6)
 }

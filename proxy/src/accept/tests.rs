@@ -186,7 +186,7 @@ async fn a_lasting_lack_of_descriptors_does_not_spin() {
     };
     let limits = Limits::new(LimitsConfig::default());
     let ended = tokio::time::timeout(
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         accept_loop(&listener, &limits, &watch, echo),
     )
     .await;

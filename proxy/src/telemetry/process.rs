@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
-/// Linux reports times in /proc in units of 1/100 s on all supported architectures (USER_HZ, see proc(5)).
+/// Linux reports times in /proc in units of 1/100 s on all supported architectures (`USER_HZ`, see proc(5)).
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Registers `cpu_percent` and `memory_bytes`.

@@ -151,7 +151,7 @@ async fn converse(stream: DuplexStream, chunks: Vec<usize>, seed: u8) -> Vec<u8>
         writer.shutdown().await.unwrap();
     };
     let mut received = Vec::new();
-    let (_, read) = tokio::join!(send, reader.read_to_end(&mut received));
+    let ((), read) = tokio::join!(send, reader.read_to_end(&mut received));
     read.unwrap();
     received
 }
