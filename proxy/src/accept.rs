@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, debug, debug_span, info, warn};
 
 use crate::lifecycle::drain::DrainWatch;
 
@@ -102,7 +102,9 @@ where
         }
     };
     let id = next_id();
-    let span = info_span!("connection", id, client.addr = %peer);
+    // Entered at every poll, so it only exists where somebody looks inside; lines above debug
+    // name the connection themselves.
+    let span = debug_span!("connection", id, client.addr = %peer);
     let accepted = Accepted {
         id,
         stream,

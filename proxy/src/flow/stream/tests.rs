@@ -15,6 +15,7 @@ use crate::telemetry::connections::State;
 struct Setup {
     address: SocketAddr,
     target: TcpListener,
+    service: Arc<TcpService>,
     drain: Drain,
     /// Of this destination alone.
     part: Drain,
@@ -57,7 +58,8 @@ impl Setup {
         ));
         let drain = Drain::new();
         let part = drain.child();
-        let handler = move |accepted| serve_connection(accepted, Arc::clone(&service));
+        let served = Arc::clone(&service);
+        let handler = move |accepted| serve_connection(accepted, Arc::clone(&served));
         tokio::spawn(accept::serve(
             listener,
             Limits::new(LimitsConfig::default()),
@@ -67,6 +69,7 @@ impl Setup {
         Self {
             address,
             target,
+            service,
             drain,
             part,
             own,
@@ -389,4 +392,28 @@ async fn an_open_connection_shows_its_state_and_bytes() {
     assert_eq!(open[0].target, setup.target.local_addr().unwrap().to_string());
     assert_eq!((open[0].bytes_from_app, open[0].state), (5, State::TargetEnded));
     assert_eq!(setup.metrics.open.get(), 1);
+}
+
+/// Ten thousand idle connections must not cost more than some ten megabytes: the future is what each
+/// one keeps, since it has no buffer.
+#[tokio::test]
+async fn an_idle_connection_is_small() {
+    let setup = Setup::new().await;
+    let (stream, peer) = {
+        let _app = TcpStream::connect(setup.target.local_addr().unwrap())
+            .await
+            .unwrap();
+        setup.target.accept().await.unwrap()
+    };
+    let permit = Limits::new(LimitsConfig::default()).admit(peer.ip()).unwrap();
+    let accepted = Accepted {
+        id: 1,
+        stream,
+        peer,
+        drain: setup.drain.watch(),
+        permit,
+    };
+    let service = Arc::clone(&setup.service);
+    let size = size_of_val(&serve_connection(accepted, service));
+    assert!(size < 1500, "{size} bytes");
 }
