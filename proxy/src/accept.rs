@@ -4,7 +4,7 @@ mod limits;
 mod listener;
 
 pub use limits::{Limits, LimitsConfig, Permit};
-pub use listener::{Listener, bind, keepalive, raise_descriptor_limit};
+pub use listener::{DescriptorLimit, Listener, bind, keepalive, raise_descriptor_limit};
 
 use std::future::Future;
 use std::io;
@@ -66,7 +66,7 @@ where
         let accepted = tokio::select! {
             biased;
             () = drain.draining() => return,
-            accepted = listener.accept() => accepted,
+            accepted = accept_in_room(listener, limits) => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -86,6 +86,11 @@ where
             }
         }
     }
+}
+
+async fn accept_in_room<L: Listener>(listener: &L, limits: &Limits) -> io::Result<(TcpStream, SocketAddr)> {
+    limits.room().await;
+    listener.accept().await
 }
 
 fn admit<H, F>(stream: TcpStream, peer: SocketAddr, limits: &Arc<Limits>, drain: &DrainWatch, handler: &H)
