@@ -4,7 +4,7 @@ mod limits;
 mod listener;
 
 pub use limits::{Limits, LimitsConfig, Permit};
-pub use listener::{DescriptorLimit, Listener, bind, keepalive, raise_descriptor_limit};
+pub use listener::{DescriptorLimit, bind, keepalive, raise_descriptor_limit};
 
 use std::future::Future;
 use std::io;
@@ -17,6 +17,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{Instrument, debug, debug_span, info, warn};
 
+use self::listener::Listener;
 use crate::lifecycle::drain::DrainWatch;
 
 /// How long the loop rests when the process is out of descriptors or memory: it doubles from

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 const BACKLOG: i32 = 4096;
 
 /// Where connections come from: a listening socket, or a fake.
-pub trait Listener: Sync {
+pub(super) trait Listener: Sync {
     fn accept(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
 }
 

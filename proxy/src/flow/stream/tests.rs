@@ -10,6 +10,7 @@ use crate::connect::direct::{self, Direct, OwnAddresses};
 use crate::lifecycle::drain::{Drain, Drained};
 use crate::resolve::destination::SocketOptions;
 use crate::telemetry::connections::State;
+use crate::telemetry::logging::CONNECTION;
 
 /// A TCP destination that is served on loopback, and its target.
 struct Setup {
@@ -416,4 +417,83 @@ async fn an_idle_connection_is_small() {
     let service = Arc::clone(&setup.service);
     let size = size_of_val(&serve_connection(accepted, service));
     assert!(size < 1500, "{size} bytes");
+}
+
+/// What is logged while the guard lives, on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl Log {
+    fn start(&self) -> tracing::subscriber::DefaultGuard {
+        let log = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || log.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    /// The one line about connections.
+    fn line(&self) -> String {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<_> = text.lines().filter(|line| line.contains(CONNECTION)).collect();
+        assert_eq!(lines.len(), 1, "{text}");
+        lines[0].to_owned()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::Write::write(&mut *self.0.lock().unwrap(), bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_connection_is_one_line() {
+    let log = Log::default();
+    let _guard = log.start();
+    let setup = Setup::new().await;
+    let (mut app, mut target) = setup.connect().await;
+    app.write_all(b"hello").await.unwrap();
+    app.shutdown().await.unwrap();
+    target.read_to_string(&mut String::new()).await.unwrap();
+    target.write_all(b"bye").await.unwrap();
+    drop(target);
+    app.read_to_string(&mut String::new()).await.unwrap();
+    setup.idle().await;
+    let line = log.line();
+    let server = format!("server={}", setup.target.local_addr().unwrap());
+    for part in [
+        " INFO ",
+        "destination=db",
+        &server,
+        "result=\"closed\"",
+        "bytes_from_app=5",
+        "bytes_from_target=3",
+    ] {
+        assert!(line.contains(part), "{part} is missing in: {line}");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_connection_is_one_line_that_names_the_cause() {
+    let log = Log::default();
+    let _guard = log.start();
+    let setup = Setup::new().await;
+    setup.own.replace([], [setup.target.local_addr().unwrap()]);
+    let mut app = TcpStream::connect(setup.address).await.unwrap();
+    assert_reset(&mut app).await;
+    setup.idle().await;
+    let line = log.line();
+    for part in [
+        "ERROR ",
+        "destination=db",
+        "no connection to the target: Address not allowed.",
+    ] {
+        assert!(line.contains(part), "{part} is missing in: {line}");
+    }
 }

@@ -130,7 +130,7 @@ async fn a_reset_is_seen_while_the_other_side_takes_nothing() {
         // It lasts until all buffers on the way are full.
         while let Ok(written) = tokio::time::timeout(Duration::from_secs(1), app.writable()).await {
             written.unwrap();
-            let _ = app.try_write(&[7; 100_000]);
+            let _ = app.try_write(&[7; 10_000]);
         }
         crate::accept::reset(app);
         std::future::pending::<()>().await;
