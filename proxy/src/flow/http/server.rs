@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::Request;
@@ -101,14 +102,18 @@ async fn drive<C: Future>(connection: C, shut_down: impl FnOnce(Pin<&mut C>), dr
     let mut shut_down = Some(shut_down);
     let mut is_watched = false;
     poll_fn(|cx| {
+        // First, so that a request that is here already is not closed on.
+        if let Poll::Ready(output) = connection.as_mut().poll(cx) {
+            return Poll::Ready(output);
+        }
         // The watch has our waker after the first look; later ones are a flag.
-        if shut_down.is_some() && (!is_watched || drain.is_draining()) {
-            is_watched = true;
-            if draining.as_mut().poll(cx).is_ready()
-                && let Some(shut_down) = shut_down.take()
-            {
-                shut_down(connection.as_mut());
-            }
+        if shut_down.is_none() || (is_watched && !drain.is_draining()) {
+            return Poll::Pending;
+        }
+        is_watched = true;
+        ready!(draining.as_mut().poll(cx));
+        if let Some(shut_down) = shut_down.take() {
+            shut_down(connection.as_mut());
         }
         connection.as_mut().poll(cx)
     })

@@ -61,6 +61,10 @@ impl ResponseBody {
         upload: Option<Arc<Upload>>,
         reset_on_error: Option<Arc<AppConnection>>,
     ) -> Self {
+        if incoming.is_end_stream() {
+            upload.inspect(|upload| upload.answered());
+            return Self(Source::Empty);
+        }
         let timer = Box::pin(sleep_until(Instant::now() + timeout));
         Self(Source::Shared(Shared { incoming, timer, timeout, waiting_since: None, upload, reset_on_error }))
     }

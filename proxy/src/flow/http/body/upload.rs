@@ -161,9 +161,12 @@ impl Upload {
         !self.has_ended() && self.waits_for_app.load(Ordering::Relaxed)
     }
 
-    /// The target's answer is complete; only a bounded rest is worth sending.
+    /// The target's answer is complete: only a bounded rest is worth sending, and
+    /// nothing if the target never asked for the body.
     pub(in crate::flow::http) fn answered(&self) {
-        self.remaining.store(AFTER_ANSWER, Ordering::Relaxed);
+        let remaining = if self.is_open() { AFTER_ANSWER } else { -1 };
+        self.remaining.store(remaining, Ordering::Relaxed);
+        self.open();
     }
 
     fn poll_open(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -176,16 +179,13 @@ impl Upload {
 }
 
 impl Streamed {
-    fn took(&self, frame: &Frame<Bytes>) -> Result<(), UploadError> {
+    fn took(&self, frame: &Frame<Bytes>) {
         self.upload.frames.fetch_add(1, Ordering::Relaxed);
         if self.incoming.is_end_stream() || frame.is_trailers() {
             self.upload.ended.store(true, Ordering::Release);
         }
         let length = frame.data_ref().map_or(0, |data| i64::try_from(data.len()).unwrap_or(i64::MAX));
-        if self.upload.remaining.fetch_sub(length, Ordering::Relaxed) < length {
-            return Err(UploadError::AnsweredEarly);
-        }
-        Ok(())
+        self.upload.remaining.fetch_sub(length, Ordering::Relaxed);
     }
 }
 
@@ -198,10 +198,16 @@ impl Body for Streamed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         std::task::ready!(self.upload.poll_open(cx));
+        if self.upload.remaining.load(Ordering::Relaxed) < 0 {
+            return Poll::Ready(Some(Err(UploadError::AnsweredEarly)));
+        }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         self.upload.waits_for_app.store(polled.is_pending(), Ordering::Relaxed);
         polled.map(|frame| match frame {
-            Some(Ok(frame)) => Some(self.took(&frame).map(|()| frame)),
+            Some(Ok(frame)) => {
+                self.took(&frame);
+                Some(Ok(frame))
+            }
             Some(Err(error)) => {
                 self.upload.failed.store(true, Ordering::Release);
                 Some(Err(UploadError::Application(error)))
