@@ -1,1 +1,186 @@
-//! (placeholder)
+//! Step 1 of the data path: the one accept loop.
+
+mod limits;
+mod listener;
+
+pub use limits::{Limits, LimitsConfig, Permit};
+pub use listener::{Listener, bind, keepalive, raise_descriptor_limit};
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use crate::lifecycle::drain::DrainWatch;
+
+/// How long the loop rests when the process is out of descriptors or memory: it doubles from
+/// the first to the second. Connections wait in the kernel's backlog meanwhile.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// A connection of an application, within the limits.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Unique in this process; also in the span of the handler.
+    pub id: u64,
+    pub stream: TcpStream,
+    /// IPv4 addresses appear as such, also on dual-stack listeners.
+    pub peer: SocketAddr,
+    pub drain: DrainWatch,
+    /// Counts the connection in the limits until it is dropped.
+    pub permit: Permit,
+}
+
+/// Accepts connections until the drain begins, and runs `handler` for each in a task of its own.
+///
+/// # Guarantees
+///
+/// - `TCP_NODELAY` and keepalive are set on every accepted socket (where the listener is not from
+///   [`bind`], on those whose handshake came after this call).
+/// - A connection over a limit is reset and counted.
+/// - Lack of descriptors or memory pauses the loop, nothing ends it but the drain.
+pub async fn serve<H, F>(listener: TcpListener, limits: Arc<Limits>, drain: DrainWatch, handler: H)
+where
+    H: Fn(Accepted) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    if let Err(error) = listener::prepare(&SockRef::from(&listener)) {
+        warn!(%error, "socket options of a listener cannot be set");
+    }
+    accept_loop(&listener, &limits, &drain, handler).await;
+}
+
+async fn accept_loop<L, H, F>(listener: &L, limits: &Arc<Limits>, drain: &DrainWatch, handler: H)
+where
+    L: Listener,
+    H: Fn(Accepted) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut back_off = BackOff::default();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = drain.draining() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                back_off.recovered();
+                admit(stream, canonical(peer), limits, drain, &handler);
+            }
+            Err(error) if concerns_one_connection(&error) => {
+                debug!(%error, "a connection ended before accept");
+            }
+            Err(error) => {
+                let rest = back_off.failed(&error);
+                limits.count_paused();
+                tokio::select! {
+                    () = drain.draining() => return,
+                    () = tokio::time::sleep(rest) => {}
+                }
+            }
+        }
+    }
+}
+
+fn admit<H, F>(stream: TcpStream, peer: SocketAddr, limits: &Arc<Limits>, drain: &DrainWatch, handler: &H)
+where
+    H: Fn(Accepted) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let permit = match limits.admit(peer.ip()) {
+        Ok(permit) => permit,
+        Err(limit) => {
+            debug!(client.addr = %peer, %limit, "connection over the limit is reset");
+            reset(stream);
+            return;
+        }
+    };
+    let id = next_id();
+    let span = info_span!("connection", id, client.addr = %peer);
+    let accepted = Accepted {
+        id,
+        stream,
+        peer,
+        drain: drain.clone(),
+        permit,
+    };
+    tokio::spawn(handler(accepted).instrument(span));
+}
+
+/// Closes a connection so that the peer sees a reset.
+pub fn reset(stream: TcpStream) {
+    if let Err(error) = SockRef::from(&stream).set_linger(Some(Duration::ZERO)) {
+        debug!(%error, "connection is closed instead of reset");
+    }
+    drop(stream);
+}
+
+/// A number that names a connection in logs and on debug pages.
+pub fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
+
+/// Errors that were pending on the new socket; the listener is fine, see accept(2).
+fn concerns_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionReset
+            | HostUnreachable
+            | Interrupted
+            | NetworkDown
+            | NetworkUnreachable
+    ) || matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EPROTO
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EOPNOTSUPP
+                | libc::EPERM
+        )
+    )
+}
+
+/// Grows while accept fails; says so once at each end.
+#[derive(Debug, Default)]
+struct BackOff {
+    rest: Option<Duration>,
+}
+
+impl BackOff {
+    fn failed(&mut self, error: &io::Error) -> Duration {
+        let rest = match self.rest {
+            None => {
+                warn!(%error, "accepting pauses");
+                BACK_OFF.0
+            }
+            Some(rest) => (rest * 2).min(BACK_OFF.1),
+        };
+        *self.rest.insert(rest)
+    }
+
+    fn recovered(&mut self) {
+        if self.rest.take().is_some() {
+            info!("accepting goes on");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

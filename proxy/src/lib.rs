@@ -32,6 +32,8 @@ pub mod datapath;
 
 pub mod framing;
 
+pub mod admin;
+
 pub mod telemetry;
 
 pub mod lifecycle;

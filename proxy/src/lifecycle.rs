@@ -1,3 +1,5 @@
 //! Start, readiness, drain.
 
 pub mod drain;
+pub mod readiness;
+pub mod signal;

@@ -1,3 +1,6 @@
 //! Logs and metrics.
 
+pub mod connections;
 pub mod logging;
+pub mod process;
+pub mod registry;

@@ -1,1 +1,173 @@
-//! (placeholder)
+//! TCP destinations: dial at once, then pass bytes on.
+
+mod metrics;
+mod record;
+
+pub use metrics::TcpMetrics;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tracing::debug;
+
+use self::record::{Record, Verdict};
+use crate::accept::{self, Accepted};
+use crate::connect::Dialer;
+use crate::relay::tcp::{self, End};
+use crate::resolve::destination::{DestinationName, TcpDestination};
+use crate::telemetry::connections::Connections;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TcpSettings {
+    /// After one side has ended, how long the other may stay silent.
+    pub half_close_timeout: Duration,
+}
+
+impl Default for TcpSettings {
+    fn default() -> Self {
+        Self {
+            half_close_timeout: tcp::Limits::default().half_close,
+        }
+    }
+}
+
+/// What all TCP destinations share.
+#[derive(Clone)]
+pub struct TcpParts {
+    pub dialer: Arc<dyn Dialer>,
+    pub connections: Connections,
+    pub metrics: TcpMetrics,
+    pub settings: TcpSettings,
+}
+
+/// One version of a TCP destination.
+pub struct TcpService {
+    name: DestinationName,
+    target: Arc<TcpDestination>,
+    parts: TcpParts,
+}
+
+impl TcpService {
+    pub fn new(name: DestinationName, target: Arc<TcpDestination>, parts: TcpParts) -> Self {
+        Self { name, target, parts }
+    }
+}
+
+/// Serves one connection of an application from its acceptance to its end.
+///
+/// # Guarantees
+///
+/// - The target is dialled before the application has sent anything: in many protocols the server
+///   speaks first.
+/// - If there is no connection to the target, the application sees a reset at once.
+/// - A reset on one side becomes a reset on the other, an end of stream an end of stream.
+pub async fn serve_connection(accepted: Accepted, service: Arc<TcpService>) {
+    let Accepted {
+        id,
+        stream: app,
+        peer,
+        drain,
+        permit,
+    } = accepted;
+    let mut record = Record::open(&service.name, &service.target, &service.parts, id, peer);
+    let verdict = tokio::select! {
+        biased;
+        verdict = service.serve(app, &record) => verdict,
+        // Dropping the streams inside would end them in good order; `Aborted` resets them.
+        () = drain.cut() => Verdict::Cut,
+    };
+    record.finish(verdict);
+    drop(permit);
+}
+
+impl TcpService {
+    async fn serve(&self, app: TcpStream, record: &Record) -> Verdict {
+        let mut app = Aborted::new(app);
+        let mut target = match self.dial().await {
+            Ok(target) => Aborted::new(target),
+            Err(error) => return Verdict::NotConnected(error),
+        };
+        record.connected();
+        let end = tcp::relay(
+            app.stream(),
+            target.stream(),
+            self.limits(),
+            record.entry().as_ref(),
+        )
+        .await;
+        if !matches!(end, End::Broken { .. }) {
+            app.close();
+            self.bound_delivery(&target.close());
+        }
+        Verdict::Relayed(end)
+    }
+
+    async fn dial(&self) -> Result<TcpStream, crate::connect::Error> {
+        let TcpDestination {
+            host,
+            port,
+            connect_timeout,
+            socket,
+        } = &*self.target;
+        self.parts
+            .dialer
+            .dial(host, *port, socket, *connect_timeout)
+            .await
+    }
+
+    fn limits(&self) -> tcp::Limits {
+        tcp::Limits {
+            half_close: self.parts.settings.half_close_timeout,
+            idle: self.target.socket.idle_timeout,
+        }
+    }
+
+    /// `tcp.socket.linger` without a close(2) that waits: the kernel goes on delivering for that
+    /// long and aborts the connection then (`TCP_USER_TIMEOUT`, tcp(7)).
+    fn bound_delivery(&self, target: &TcpStream) {
+        if let Some(linger) = self.target.socket.linger.filter(|linger| !linger.is_zero())
+            && let Err(error) = SockRef::from(target).set_tcp_user_timeout(Some(linger))
+        {
+            debug!(%error, "linger cannot be set");
+        }
+    }
+}
+
+/// A stream that is reset when it is dropped, unless it was closed before.
+struct Aborted(Option<TcpStream>);
+
+impl Aborted {
+    fn new(stream: TcpStream) -> Self {
+        Self(Some(stream))
+    }
+
+    fn stream(&mut self) -> &mut TcpStream {
+        self.0.as_mut().expect("the stream is there until it is closed")
+    }
+
+    fn close(mut self) -> TcpStream {
+        self.0.take().expect("the stream is there until it is closed")
+    }
+}
+
+impl Drop for Aborted {
+    fn drop(&mut self) {
+        if let Some(stream) = self.0.take() {
+            accept::reset(stream);
+        }
+    }
+}
+
+/// Whether a side was reset by its peer, rather than lost.
+fn is_reset(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,145 @@
-//! (placeholder)
+//! Where log lines go and how they look.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{Layer, Registry, fmt, reload};
+
+/// Target of the line at the end of each TCP connection.
+pub const CONNECTION: &str = "transparent_proxy::connection";
+/// Target of the line per HTTP request; off unless the level names it.
+pub const ACCESS: &str = "transparent_proxy::access";
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("log level {level:?} is not understood")]
+    Level {
+        level: String,
+        #[source]
+        source: ParseError,
+    },
+    #[error("logging was started before")]
+    AlreadyStarted(#[source] TryInitError),
+    #[error("the log level cannot be changed any more")]
+    Reload(#[source] reload::Error),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// A level (`info`), or directives as in `info,transparent_proxy::relay=trace`.
+    pub level: String,
+    pub format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: Format::Text,
+        }
+    }
+}
+
+/// Changes the level at run time.
+#[derive(Debug, Clone)]
+pub struct LogControl(reload::Handle<EnvFilter, Registry>);
+
+impl LogControl {
+    pub fn set_level(&self, level: &str) -> Result<(), Error> {
+        self.0.reload(filter(level)?).map_err(Error::Reload)
+    }
+}
+
+/// Starts logging to standard error, for the whole process.
+pub fn init(config: &Config) -> Result<LogControl, Error> {
+    let (filter, control) = reload::Layer::new(filter(&config.level)?);
+    tracing_subscriber::registry()
+        .with(lines(config.format).with_filter(filter))
+        .try_init()
+        .map_err(Error::AlreadyStarted)?;
+    Ok(LogControl(control))
+}
+
+/// Checks a level as users write it.
+pub fn check_level(level: &str) -> Result<(), Error> {
+    filter(level).map(drop)
+}
+
+fn filter(level: &str) -> Result<EnvFilter, Error> {
+    let named = level.contains(ACCESS);
+    let directives = if named {
+        level.to_owned()
+    } else {
+        format!("{ACCESS}=off,{level}")
+    };
+    EnvFilter::builder()
+        .parse(directives)
+        .map_err(|source| Error::Level {
+            level: level.to_owned(),
+            source,
+        })
+}
+
+fn lines(format: Format) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let lines = fmt::layer().with_writer(io::stderr);
+    match format {
+        Format::Text => lines.with_ansi(colours_wanted()).boxed(),
+        Format::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+    }
+}
+
+/// See <https://no-color.org>.
+fn colours_wanted() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_and_directives_are_understood() {
+        for level in [
+            "info",
+            "DEBUG",
+            "off",
+            "info,hyper=warn",
+            "transparent_proxy::access=info",
+        ] {
+            check_level(level).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_wrong_level_is_named() {
+        assert_eq!(
+            check_level("info=loud").unwrap_err().to_string(),
+            r#"log level "info=loud" is not understood"#
+        );
+    }
+
+    #[test]
+    fn the_access_log_is_off_unless_named() {
+        assert!(
+            filter("info")
+                .unwrap()
+                .to_string()
+                .contains("transparent_proxy::access=off")
+        );
+        assert!(
+            !filter("transparent_proxy::access=info")
+                .unwrap()
+                .to_string()
+                .contains("off")
+        );
+    }
+}

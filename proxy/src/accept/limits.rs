@@ -1,0 +1,184 @@
+//! How many connections may be open: per source first, so that one pod cannot starve the others.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Open connections per source address.
+    pub per_source: usize,
+    /// Open connections altogether; none by default.
+    pub total: Option<usize>,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            per_source: 4096,
+            total: None,
+        }
+    }
+}
+
+/// Counts the open connections of a plane, over all of its listeners.
+#[derive(Debug)]
+pub struct Limits {
+    config: LimitsConfig,
+    sources: Mutex<HashMap<IpAddr, usize>>,
+    open: AtomicUsize,
+    refused: Family<RefusedLabels, Counter>,
+    paused: Counter,
+}
+
+/// The limit that a connection would exceed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exceeded {
+    PerSource,
+    Total,
+}
+
+impl fmt::Display for Exceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PerSource => "per_source",
+            Self::Total => "total",
+        })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabels {
+    limit: &'static str,
+}
+
+/// One open connection.
+#[derive(Debug)]
+#[must_use = "dropping it ends the count of the connection"]
+pub struct Permit {
+    limits: Arc<Limits>,
+    source: IpAddr,
+}
+
+impl Limits {
+    pub fn new(config: LimitsConfig) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            sources: Mutex::default(),
+            open: AtomicUsize::new(0),
+            refused: Family::default(),
+            paused: Counter::default(),
+        })
+    }
+
+    /// Registers the counters of refused connections and of pauses.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "connections_refused",
+            "Connections reset because of a limit",
+            self.refused.clone(),
+        );
+        registry.register(
+            "accept_pauses",
+            "Pauses of accepting for lack of resources",
+            self.paused.clone(),
+        );
+    }
+
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection, unless a limit is reached.
+    pub fn admit(self: &Arc<Self>, source: IpAddr) -> Result<Permit, Exceeded> {
+        self.try_admit(source).inspect_err(|limit| {
+            let limit = match limit {
+                Exceeded::PerSource => "per_source",
+                Exceeded::Total => "total",
+            };
+            self.refused.get_or_create(&RefusedLabels { limit }).inc();
+        })?;
+        Ok(Permit {
+            limits: Arc::clone(self),
+            source,
+        })
+    }
+
+    pub(super) fn count_paused(&self) {
+        self.paused.inc();
+    }
+
+    fn try_admit(&self, source: IpAddr) -> Result<(), Exceeded> {
+        let mut sources = self.sources();
+        let of_source = sources.get(&source).copied().unwrap_or(0);
+        if of_source >= self.config.per_source {
+            return Err(Exceeded::PerSource);
+        }
+        // Only changed under the lock, so the check holds.
+        if self.config.total.is_some_and(|total| self.open() >= total) {
+            return Err(Exceeded::Total);
+        }
+        sources.insert(source, of_source + 1);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn release(&self, source: IpAddr) {
+        let mut sources = self.sources();
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(of_source) = sources.get_mut(&source) {
+            *of_source -= 1;
+            if *of_source == 0 {
+                sources.remove(&source);
+            }
+        }
+    }
+
+    fn sources(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.limits.release(self.source);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
+
+    #[test]
+    fn one_source_cannot_use_up_what_others_need() {
+        let limits = Limits::new(LimitsConfig {
+            per_source: 2,
+            total: Some(3),
+        });
+        let first = limits.admit(A).unwrap();
+        let _second = limits.admit(A).unwrap();
+        assert_eq!(limits.admit(A).unwrap_err(), Exceeded::PerSource);
+        let _third = limits.admit(B).unwrap();
+        assert_eq!(limits.admit(B).unwrap_err(), Exceeded::Total);
+        drop(first);
+        let _fourth = limits.admit(B).unwrap();
+        assert_eq!(limits.open(), 3);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_sources_that_have_gone() {
+        let limits = Limits::new(LimitsConfig::default());
+        drop(limits.admit(A).unwrap());
+        assert!(limits.sources().is_empty());
+    }
+}
