@@ -7,7 +7,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::Instant;
 
-use super::super::tls::{self, TlsClient};
+use super::super::tls::{self, Alpn, TlsClient};
 use super::super::{Dialer, Error};
 use super::RequestBody;
 use super::io::TargetIo;
@@ -42,13 +42,13 @@ impl Connector {
         destination: &HttpDestination,
         dialer: Arc<dyn Dialer>,
         http2_prior_knowledge: bool,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, tls::Error> {
         let roots = CertificateStore::default();
         let tls = match destination.tls.as_deref() {
             None => None,
             Some(policy) => Some(Tls {
-                any_version: TlsClient::new(policy, &roots, &[b"h2", b"http/1.1"])?,
-                http1: TlsClient::new(policy, &roots, &[b"http/1.1"])?,
+                any_version: TlsClient::new(policy, Alpn::Http2OrHttp1, &roots)?,
+                http1: TlsClient::new(policy, Alpn::Http1, &roots)?,
             }),
         };
         Ok(Self {
@@ -68,30 +68,43 @@ impl Connector {
 
     pub(super) async fn open(&self) -> Result<Opened, Error> {
         let deadline = Instant::now() + self.timeout;
-        let tcp = self.dialer.dial(&self.host, self.port, &self.socket, self.timeout).await?;
+        let tcp = self
+            .dialer
+            .dial(&self.host, self.port, &self.socket, self.timeout)
+            .await?;
         let Some(Tls { any_version, .. }) = &self.tls else {
             let io = TargetIo::plain(tcp);
-            return Ok(if self.http2_prior_knowledge { Opened::Http2(io) } else { Opened::Http1(io) });
+            return Ok(if self.http2_prior_knowledge {
+                Opened::Http2(io)
+            } else {
+                Opened::Http1(io)
+            });
         };
-        let stream = self.limited(any_version.handshake(tcp, &self.host, deadline).await)?;
+        let stream = any_version
+            .handshake(tcp, &self.host, deadline, self.timeout)
+            .await?;
         let http2 = tls::negotiated_h2(&stream);
         let io = TargetIo::tls(stream);
-        Ok(if http2 { Opened::Http2(io) } else { Opened::Http1(io) })
+        Ok(if http2 {
+            Opened::Http2(io)
+        } else {
+            Opened::Http1(io)
+        })
     }
 
     pub(super) async fn open_http1(&self) -> Result<TargetIo, Error> {
         let deadline = Instant::now() + self.timeout;
-        let tcp = self.dialer.dial(&self.host, self.port, &self.socket, self.timeout).await?;
-        let Some(Tls { http1, .. }) = &self.tls else { return Ok(TargetIo::plain(tcp)) };
-        self.limited(http1.handshake(tcp, &self.host, deadline).await).map(TargetIo::tls)
-    }
-
-    /// The limit that users know is the whole one, not what was left for a step.
-    fn limited<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        result.map_err(|error| match error {
-            Error::TimedOut(_) => Error::TimedOut(self.timeout),
-            other => other,
-        })
+        let tcp = self
+            .dialer
+            .dial(&self.host, self.port, &self.socket, self.timeout)
+            .await?;
+        let Some(Tls { http1, .. }) = &self.tls else {
+            return Ok(TargetIo::plain(tcp));
+        };
+        http1
+            .handshake(tcp, &self.host, deadline, self.timeout)
+            .await
+            .map(TargetIo::tls)
     }
 }
 

@@ -54,6 +54,7 @@ impl TlsKey {
                 hashed(|hasher| {
                     identity.chain.hash(hasher);
                     identity.key.secret_der().hash(hasher);
+                    identity.authorities.0.hash(hasher);
                 })
             }),
         }

@@ -33,23 +33,27 @@ mod tls {
     use crate::resolve::destination::{HostnameVerifier, TlsPolicy};
     use crate::resolve::keystore::{CertificateStore, ClientIdentity};
 
-    fn policy([trust_all, verifier, store, identity, chain, key]: [u8; 6]) -> TlsPolicy {
+    fn policy([trust_all, verifier, store, identity, chain, key, authority]: [u8; 7]) -> TlsPolicy {
         let certificate = |number| CertificateDer::from(vec![number]);
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(vec![key]));
         TlsPolicy {
             trust_all: trust_all != 0,
             trust_store: CertificateStore((0..store).map(certificate).collect()),
-            hostname_verifier: [HostnameVerifier::Strict, HostnameVerifier::BrowserCompatible][usize::from(verifier)],
-            client_identity: (identity != 0)
-                .then(|| ClientIdentity { chain: vec![certificate(chain)], key: Arc::new(private) }),
+            hostname_verifier: [HostnameVerifier::Strict, HostnameVerifier::BrowserCompatible]
+                [usize::from(verifier)],
+            client_identity: (identity != 0).then(|| ClientIdentity {
+                chain: vec![certificate(chain)],
+                key: Arc::new(private),
+                authorities: CertificateStore((0..authority).map(certificate).collect()),
+            }),
         }
     }
 
     proptest! {
         #[test]
         fn policies_share_connections_only_if_they_are_equal(
-            a in proptest::array::uniform6(0..2_u8),
-            b in proptest::array::uniform6(0..2_u8),
+            a in proptest::array::uniform7(0..2_u8),
+            b in proptest::array::uniform7(0..2_u8),
         ) {
             let (a, b) = (policy(a), policy(b));
             prop_assert_eq!(TlsKey::new(&a) == TlsKey::new(&b), a == b);

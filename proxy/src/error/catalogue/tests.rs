@@ -1,4 +1,5 @@
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
@@ -9,8 +10,8 @@ fn io_error() -> io::Error {
 
 /// One error of each row; the matches above keep the list complete.
 fn every_error() -> Vec<Error> {
+    use Violation as V;
     use connect::Error as C;
-    use credentials::Error as K;
     let limit = Duration::from_secs(5);
     let mut errors: Vec<Error> = vec![
         C::HostNotFound(io_error()).into(),
@@ -34,15 +35,43 @@ fn every_error() -> Vec<Error> {
         ]
         .map(|failure| C::Tls(failure).into()),
     );
-    let detail = String::new;
-    errors.extend([
-        K::TokenServiceUnreachable { detail: detail() }.into(),
-        K::TokenServiceStatus { status: 503, detail: detail(), retry_after: Some(3) }.into(),
-        K::TokenServiceStatus { status: 401, detail: detail(), retry_after: None }.into(),
-        K::InvalidTokenResponse { detail: detail() }.into(),
-    ]);
+    errors.extend(every_credentials_error().map(Error::Credentials));
+    errors.extend(
+        [
+            V::TlsNotSupported,
+            V::HeadTimeout,
+            V::TargetTooLong,
+            V::HeadTooLarge,
+            V::ObsFold,
+        ]
+        .map(Error::Framing),
+    );
     errors.extend(every_exchange().map(Error::Exchange));
     errors
+}
+
+fn every_credentials_error() -> impl Iterator<Item = credentials::Error> {
+    use credentials::Error as K;
+    let status = |status, retry_after| K::TokenServiceStatus {
+        status,
+        detail: None,
+        retry_after,
+    };
+    let tls = connect::tls::Error::ClientIdentity(rustls::Error::DecryptError);
+    [
+        K::Tls(Arc::new(tls)),
+        K::TokenServiceUrl(Arc::new(
+            "a b".parse::<http::Uri>().expect_err("a blank is invalid"),
+        )),
+        K::TokenServiceUnreachable(Arc::new(connect::Error::AddressNotAllowed)),
+        K::TokenServiceTimedOut(Duration::from_secs(10)),
+        K::TokenServiceProtocol,
+        status(StatusCode::SERVICE_UNAVAILABLE, Some(Duration::from_secs(3))),
+        status(StatusCode::UNAUTHORIZED, None),
+        K::InvalidTokenResponse(credentials::InvalidToken::NoToken),
+        K::Cancelled,
+    ]
+    .into_iter()
 }
 
 fn every_exchange() -> impl Iterator<Item = Exchange> {
@@ -62,7 +91,9 @@ fn every_exchange() -> impl Iterator<Item = Exchange> {
 /// hyper makes its errors itself, so one is provoked.
 fn hyper_error() -> hyper::Error {
     use hyper::client::conn::http1;
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         let io = hyper_util::rt::TokioIo::new(tokio::io::join(&b"nonsense\r\n\r\n"[..], tokio::io::sink()));
         let (mut sender, connection) = http1::handshake(io).await.expect("nothing is sent yet");
@@ -79,7 +110,9 @@ fn table() -> String {
     );
     for error in every_error() {
         let entry = entry(&error);
-        let code = entry.internal_code.map_or("–".to_owned(), |code| format!("e.g. {code}"));
+        let code = entry
+            .internal_code
+            .map_or("–".to_owned(), |code| format!("e.g. {code}"));
         table.push_str(&format!(
             "| `{}` | {} | {} | {} | {code} | {} | {} |\n",
             entry.id,
@@ -102,7 +135,11 @@ fn the_whole_catalogue_is_as_documented() {
 fn the_users_documentation_holds_the_catalogue() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/errors.md");
     let page = std::fs::read_to_string(page).expect("docs/errors.md exists");
-    assert!(page.contains(&table()), "replace the table of docs/errors.md by:\n{}", table());
+    assert!(
+        page.contains(&table()),
+        "replace the table of docs/errors.md by:\n{}",
+        table()
+    );
 }
 
 #[test]
@@ -111,7 +148,11 @@ fn rows_differ_in_their_names_and_say_what_to_do() {
     let names: std::collections::BTreeSet<_> = entries.iter().map(|entry| entry.id).collect();
     assert_eq!(names.len(), entries.len());
     for entry in entries {
-        assert!(!entry.message.is_empty() && entry.remedy.ends_with('.'), "{}", entry.id);
+        assert!(
+            !entry.message.is_empty() && entry.remedy.ends_with('.'),
+            "{}",
+            entry.id
+        );
     }
 }
 

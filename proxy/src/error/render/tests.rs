@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::credentials;
 use crate::error::Exchange;
@@ -5,11 +7,21 @@ use crate::error::Exchange;
 static ID: HeaderValue = HeaderValue::from_static("id");
 
 fn asked(destination: &str) -> Asked<'_> {
-    Asked { destination, request_id: &ID, head: false, grpc: false }
+    Asked {
+        destination,
+        request_id: &ID,
+        head: false,
+        grpc: false,
+    }
 }
 
 fn refused() -> Error {
-    credentials::Error::TokenServiceStatus { status: 503, detail: "secret".to_owned(), retry_after: Some(7) }.into()
+    credentials::Error::TokenServiceStatus {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        detail: Some("secret".to_owned()),
+        retry_after: Some(Duration::from_secs(7)),
+    }
+    .into()
 }
 
 #[test]
@@ -37,11 +49,19 @@ fn field_values_are_one_short_line_of_printable_ascii() {
 
 #[test]
 fn grpc_calls_get_status_200_and_an_encoded_message() {
-    let asked = Asked { grpc: true, ..asked("50%\u{e4}") };
+    let asked = Asked {
+        grpc: true,
+        ..asked("50%\u{e4}")
+    };
     let response = response(&Exchange::InvalidRequestTarget.into(), asked);
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["grpc-status"], "3");
-    assert!(response.headers()["grpc-message"].to_str().unwrap().contains("'50%25%C3%A4'"));
+    assert!(
+        response.headers()["grpc-message"]
+            .to_str()
+            .unwrap()
+            .contains("'50%25%C3%A4'")
+    );
     assert!(response.body().is_empty());
 }
 

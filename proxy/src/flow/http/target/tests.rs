@@ -3,12 +3,18 @@ use crate::flow::http::tests::harness::http_destination;
 
 fn joined(base: &str, asked: &str, queries: &str) -> String {
     let mut destination = http_destination("h", 80);
-    let (path, query) = base.split_once('?').map_or((base, None), |(path, query)| (path, Some(query)));
+    let (path, query) = base
+        .split_once('?')
+        .map_or((base, None), |(path, query)| (path, Some(query)));
     path.clone_into(&mut destination.url.path);
     destination.url.query = query.map(str::to_owned);
     destination.queries = Secret::from(queries);
     let asked = asked.parse::<Uri>().expect("a request target");
-    Target::new(&destination).join(&asked).expect("a valid target").as_str().to_owned()
+    Target::new(&destination)
+        .join(&asked)
+        .expect("a valid target")
+        .as_str()
+        .to_owned()
 }
 
 #[test]
@@ -40,7 +46,10 @@ fn escapes_and_dots_stay_as_they_are() {
 
 #[test]
 fn queries_of_url_application_and_configuration_follow_each_other() {
-    assert_eq!(joined("/a?k=1", "/b?x=2", "y=a%20b&z=3"), "/a/b?k=1&x=2&y=a%20b&z=3");
+    assert_eq!(
+        joined("/a?k=1", "/b?x=2", "y=a%20b&z=3"),
+        "/a/b?k=1&x=2&y=a%20b&z=3"
+    );
     assert_eq!(joined("", "/?foo=bar2", "foo=bar"), "/?foo=bar2&foo=bar");
     assert_eq!(joined("", "/", "foo=bar"), "/?foo=bar");
 }

@@ -13,7 +13,9 @@ use super::harness::{PATIENCE, Plane, answering, field, read_all, read_head, rea
 async fn each_chunk_passes_at_once_in_both_directions() {
     let address = target(|mut stream| async move {
         read_head(&mut stream).await;
-        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await?;
         while let Some(chunk) = read_until(&mut stream, b"1\r\nx\r\n").await {
             stream.write_all(chunk.as_bytes()).await?;
         }
@@ -22,7 +24,9 @@ async fn each_chunk_passes_at_once_in_both_directions() {
     .await;
     let plane = Plane::to(address).start().await;
     let mut app = plane.connect().await;
-    app.write_all(b"POST / HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+    app.write_all(b"POST / HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await
+        .unwrap();
     app.write_all(b"1\r\nx\r\n").await.unwrap();
     read_head(&mut app).await.unwrap();
     read_until(&mut app, b"1\r\nx\r\n").await.unwrap();
@@ -51,12 +55,14 @@ async fn a_get_with_a_chunked_body_keeps_its_body() {
     let address = target(|mut stream| async move {
         let head = read_head(&mut stream).await.unwrap();
         assert_eq!(field(&head, "Transfer-Encoding"), Some("chunked"), "{head}");
-        assert_eq!(read_until(&mut stream, b"0\r\n\r\n").await.unwrap(), "2\r\nhi\r\n0\r\n\r\n");
+        assert_eq!(
+            read_until(&mut stream, b"0\r\n\r\n").await.unwrap(),
+            "2\r\nhi\r\n0\r\n\r\n"
+        );
         stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await
     })
     .await;
-    let request =
-        "GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+    let request = "GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
     let answer = Plane::to(address).start().await.ask(request).await;
     assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
 }
@@ -84,7 +90,12 @@ async fn trailers_pass_in_both_directions() {
              Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Up: 1\r\n\r\n",
         )
         .await;
-    assert!(answer.to_lowercase().ends_with("1\r\nb\r\n0\r\nx-down: 2\r\n\r\n"), "{answer}");
+    assert!(
+        answer
+            .to_lowercase()
+            .ends_with("1\r\nb\r\n0\r\nx-down: 2\r\n\r\n"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -92,14 +103,18 @@ async fn an_early_answer_to_a_large_upload_reaches_the_application() {
     let address = target(|mut stream| async move {
         read_head(&mut stream).await;
         stream.read_exact(&mut [0; 1024]).await?;
-        stream.write_all(b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 3\r\n\r\nbig").await
+        stream
+            .write_all(b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 3\r\n\r\nbig")
+            .await
         // Closing with unread data resets the connection.
     })
     .await;
     let plane = Plane::to(address).start().await;
     for _ in 0..20 {
         let mut app = plane.connect().await;
-        app.write_all(b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 50000000\r\n\r\n").await.unwrap();
+        app.write_all(b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 50000000\r\n\r\n")
+            .await
+            .unwrap();
         // As simple clients do: everything is sent before anything is read.
         app.write_all(&vec![b'x'; 50_000_000]).await.unwrap();
         let answer = read_all(&mut app).await;
@@ -111,9 +126,18 @@ async fn an_early_answer_to_a_large_upload_reaches_the_application() {
 #[tokio::test]
 async fn an_answer_that_breaks_off_is_never_complete_for_the_application() {
     for (response, request) in [
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "GET / HTTP/1.0\r\n\r\n"),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc",
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+            "GET / HTTP/1.0\r\n\r\n",
+        ),
     ] {
         let address = target(move |mut stream| async move {
             read_head(&mut stream).await;
@@ -123,12 +147,17 @@ async fn an_answer_that_breaks_off_is_never_complete_for_the_application() {
         let mut app = Plane::to(address).start().await.connect().await;
         app.write_all(request.as_bytes()).await.unwrap();
         let mut read = Vec::new();
-        let ended = tokio::time::timeout(PATIENCE, app.read_to_end(&mut read)).await.unwrap();
+        let ended = tokio::time::timeout(PATIENCE, app.read_to_end(&mut read))
+            .await
+            .unwrap();
         let answer = String::from_utf8(read).unwrap();
         if request.contains("HTTP/1.0") {
             assert!(ended.is_err(), "the end of {answer:?} must be a reset");
         } else {
-            assert!(!answer.ends_with("0\r\n\r\n") && !answer.contains("abcabc"), "{answer}");
+            assert!(
+                !answer.ends_with("0\r\n\r\n") && !answer.contains("abcabc"),
+                "{answer}"
+            );
         }
     }
 }
@@ -149,10 +178,14 @@ async fn an_application_that_goes_away_cancels_its_request() {
     .await;
     let plane = Plane::to(address).start().await;
     let mut app = plane.connect().await;
-    app.write_all(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n").await.unwrap();
+    app.write_all(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+        .await
+        .unwrap();
     assert_eq!(was_closed.recv().await, Some("asked"));
     drop(app);
-    let ended = tokio::time::timeout(PATIENCE, was_closed.recv()).await.expect("the target is told");
+    let ended = tokio::time::timeout(PATIENCE, was_closed.recv())
+        .await
+        .expect("the target is told");
     assert_eq!(ended, Some("closed"));
 }
 
@@ -164,9 +197,12 @@ async fn a_stalled_reader_holds_back_the_target() {
         let counter = Arc::clone(&counter);
         async move {
             read_head(&mut stream).await;
-            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").await?;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+                .await?;
             for _ in 0..1000 {
-                let piece = tokio::time::timeout(Duration::from_millis(500), stream.write_all(&[0; 1_000_000]));
+                let piece =
+                    tokio::time::timeout(Duration::from_millis(500), stream.write_all(&[0; 1_000_000]));
                 match piece.await {
                     Ok(written) => written?,
                     Err(_stalled) => break,
@@ -180,16 +216,24 @@ async fn a_stalled_reader_holds_back_the_target() {
     .await;
     let plane = Plane::to(address).start().await;
     let mut app = plane.connect().await;
-    app.write_all(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n").await.unwrap();
+    app.write_all(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+        .await
+        .unwrap();
     read_head(&mut app).await.unwrap();
     let stalled = async {
         while sent.load(Ordering::Relaxed) < 10_000 {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, stalled).await.expect("the target stalls");
+    tokio::time::timeout(PATIENCE, stalled)
+        .await
+        .expect("the target stalls");
     // What fits into socket buffers, and little more.
-    assert!(sent.load(Ordering::Relaxed) - 10_000 < 40, "{} MB sent", sent.load(Ordering::Relaxed) - 10_000);
+    assert!(
+        sent.load(Ordering::Relaxed) - 10_000 < 40,
+        "{} MB sent",
+        sent.load(Ordering::Relaxed) - 10_000
+    );
 }
 
 #[tokio::test]
@@ -197,7 +241,9 @@ async fn a_large_body_passes_unharmed_both_ways() {
     const LENGTH: usize = 20_000_000;
     let address = target(|mut stream| async move {
         read_head(&mut stream).await;
-        stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n").as_bytes()).await?;
+        stream
+            .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n").as_bytes())
+            .await?;
         let (mut from, mut to) = stream.split();
         tokio::io::copy(&mut from, &mut to).await.map(drop)
     })
@@ -230,7 +276,9 @@ async fn a_failed_request_with_a_short_body_keeps_the_connection() {
     let plane = Plane::to(address).with(|http| http.url.port = 1).start().await;
     let mut app = plane.connect().await;
     for _ in 0..2 {
-        app.write_all(b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 5\r\n\r\nhello").await.unwrap();
+        app.write_all(b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 5\r\n\r\nhello")
+            .await
+            .unwrap();
         let head = read_head(&mut app).await.unwrap();
         assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
         let length: usize = field(&head, "content-length").unwrap().parse().unwrap();

@@ -17,14 +17,19 @@ async fn the_application_sends_its_body_when_the_target_says_continue() {
         assert_eq!(field(&head, "Expect"), Some("100-continue"));
         stream.write_all(CONTINUE.as_bytes()).await?;
         read_until(&mut stream, b"hello").await.unwrap();
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            .await
     })
     .await;
     let mut app = Plane::to(address).start().await.connect().await;
     let started = Instant::now();
     app.write_all(HEAD).await.unwrap();
     assert_eq!(read_head(&mut app).await.unwrap(), CONTINUE);
-    assert!(started.elapsed() < Duration::from_millis(900), "the target's word counts, not the timer");
+    assert!(
+        started.elapsed() < Duration::from_millis(900),
+        "the target's word counts, not the timer"
+    );
     app.write_all(b"hello").await.unwrap();
     assert!(read_head(&mut app).await.unwrap().starts_with("HTTP/1.1 200 "));
 }
@@ -34,8 +39,14 @@ async fn a_refusal_comes_before_the_body_and_without_continue() {
     for refusal in ["417 Expectation Failed", "401 Unauthorized"] {
         let address = target(move |mut stream| async move {
             read_head(&mut stream).await;
-            stream.write_all(format!("HTTP/1.1 {refusal}\r\nContent-Length: 2\r\n\r\nno").as_bytes()).await?;
-            assert_eq!(read_until(&mut stream, b"hello").await, None, "the body must not be sent");
+            stream
+                .write_all(format!("HTTP/1.1 {refusal}\r\nContent-Length: 2\r\n\r\nno").as_bytes())
+                .await?;
+            assert_eq!(
+                read_until(&mut stream, b"hello").await,
+                None,
+                "the body must not be sent"
+            );
             Ok(())
         })
         .await;
@@ -64,7 +75,9 @@ async fn a_silent_target_gets_the_body_after_a_second() {
     let address = target(|mut stream| async move {
         read_head(&mut stream).await;
         read_until(&mut stream, b"hello").await.unwrap();
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            .await
     })
     .await;
     let mut app = Plane::to(address).start().await.connect().await;

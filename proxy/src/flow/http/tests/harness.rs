@@ -14,13 +14,14 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::connect::pool::{Limits, Pool};
 use crate::connect::{self, Dialer};
-use crate::credentials::TokenService;
+use crate::credentials::{Authenticator, Injection, TokenService};
 use crate::flow::http::{HttpMetrics, HttpParts, HttpService, HttpSettings, Retry, serve_connection};
 use crate::lifecycle::drain::Drain;
 use crate::resolve::destination::{
-    Authentication, Destination, DestinationName, HttpDestination, Protocol, Scheme, SocketOptions, TargetUrl,
-    Version,
+    Authentication, Destination, DestinationName, HttpDestination, Protocol, Scheme, SocketOptions,
+    TargetUrl, Version,
 };
+use crate::resolve::keystore::CertificateStore;
 use crate::secret::Secret;
 
 /// Nothing in these tests takes this long, paused clocks included.
@@ -45,6 +46,20 @@ pub(in crate::flow::http) fn http_destination(host: &str, port: u16) -> HttpDest
     }
 }
 
+/// What a destination with this authentication injects.
+pub(in crate::flow::http) fn injection(authentication: Authentication) -> Injection {
+    let destination = HttpDestination {
+        authentication,
+        ..http_destination("target", 80)
+    };
+    let tokens = TokenService::new(Arc::new(TestDialer(Arc::default())), CertificateStore::default());
+    let name = DestinationName::new_unchecked("backend");
+    Authenticator::new(&name, &destination, &tokens)
+        .unwrap()
+        .ready()
+        .expect("credentials without a token")
+}
+
 struct TestDialer(Arc<AtomicUsize>);
 
 impl Dialer for TestDialer {
@@ -57,7 +72,9 @@ impl Dialer for TestDialer {
     ) -> Pin<Box<dyn Future<Output = Result<TcpStream, connect::Error>> + Send + 'a>> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
-            let stream = TcpStream::connect((host, port)).await.map_err(connect::Error::Refused)?;
+            let stream = TcpStream::connect((host, port))
+                .await
+                .map_err(connect::Error::Refused)?;
             stream.set_nodelay(true).map_err(connect::Error::Io)?;
             Ok(stream)
         })
@@ -101,7 +118,10 @@ impl Plane {
     }
 
     pub(super) async fn get(&self, path: &str) -> String {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n")).await
+        self.ask(&format!(
+            "GET {path} HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"
+        ))
+        .await
     }
 
     /// How many connections to the target were opened.
@@ -118,13 +138,18 @@ impl Builder {
 
     pub(super) fn basic(self) -> Self {
         self.with(|http| {
-            http.authentication =
-                Authentication::Basic { user: "user".to_owned(), password: Secret::from("pencil") };
+            http.authentication = Authentication::Basic {
+                user: "user".to_owned(),
+                password: Secret::from("pencil"),
+            };
         })
     }
 
     pub(super) fn header(self, name: &str, value: &str) -> Self {
-        let field = (HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
+        let field = (
+            HeaderName::try_from(name).unwrap(),
+            HeaderValue::try_from(value).unwrap(),
+        );
         self.with(|http| http.headers.push(field))
     }
 
@@ -153,9 +178,10 @@ impl Builder {
             version: Version(1),
             warnings: Vec::new(),
         };
+        let dialer: Arc<dyn Dialer> = Arc::new(TestDialer(Arc::clone(&dials)));
         let parts = HttpParts {
-            dialer: Arc::new(TestDialer(Arc::clone(&dials))),
-            tokens: Arc::new(TokenService),
+            tokens: TokenService::new(Arc::clone(&dialer), CertificateStore::default()),
+            dialer,
             pool: Pool::new(self.limits),
             settings: Arc::new(self.settings),
             metrics: metrics.clone(),
@@ -169,10 +195,20 @@ impl Builder {
             while let Ok((stream, peer)) = listener.accept().await {
                 stream.set_nodelay(true).unwrap();
                 let service = Arc::clone(&service);
-                tokio::spawn(serve_connection(stream, peer, move || Arc::clone(&service), watch.clone()));
+                tokio::spawn(serve_connection(
+                    stream,
+                    peer,
+                    move || Arc::clone(&service),
+                    watch.clone(),
+                ));
             }
         });
-        Plane { address, drain, metrics, dials }
+        Plane {
+            address,
+            drain,
+            metrics,
+            dials,
+        }
     }
 }
 
@@ -229,13 +265,18 @@ pub(super) async fn read_until(stream: &mut TcpStream, end: &[u8]) -> Option<Str
         }
         io::Result::Ok(())
     };
-    tokio::time::timeout(PATIENCE, whole).await.expect("the other side sends").ok()?;
+    tokio::time::timeout(PATIENCE, whole)
+        .await
+        .expect("the other side sends")
+        .ok()?;
     Some(String::from_utf8(read).unwrap())
 }
 
 pub(super) async fn read_all(stream: &mut TcpStream) -> String {
     let mut read = Vec::new();
-    let result = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut read)).await.expect("the other side closes");
+    let result = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut read))
+        .await
+        .expect("the other side closes");
     if let Err(error) = result {
         panic!("{error} after {:?}", String::from_utf8_lossy(&read));
     }
@@ -244,5 +285,6 @@ pub(super) async fn read_all(stream: &mut TcpStream) -> String {
 
 /// The value of a field, by its name as it was written.
 pub(super) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.split("\r\n").find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    head.split("\r\n")
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }

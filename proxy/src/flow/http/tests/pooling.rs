@@ -35,7 +35,9 @@ async fn no_get_is_lost_when_the_target_closes_idle_connections() {
         let plane = Plane::to(closing_after(delay, &executed).await).start().await;
         let mut app = plane.connect().await;
         for _ in 0..500 {
-            app.write_all(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n").await.unwrap();
+            app.write_all(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+                .await
+                .unwrap();
             let head = read_head(&mut app).await.unwrap();
             assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
             read_until(&mut app, b"ok").await.unwrap();
@@ -50,7 +52,9 @@ async fn no_post_runs_twice_when_the_target_closes_idle_connections() {
         let executed = Arc::default();
         let plane = Plane::to(closing_after(delay, &executed).await).start().await;
         for _ in 0..POSTS {
-            plane.ask("POST / HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await;
+            plane
+                .ask("POST / HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+                .await;
         }
         assert!(executed.load(Ordering::Relaxed) <= POSTS);
     }
@@ -79,7 +83,10 @@ async fn a_post_is_not_sent_again_when_the_connection_is_lost() {
     assert!(plane.ask(post).await.starts_with("HTTP/1.1 502 "));
     assert_eq!((seen.load(Ordering::Relaxed), plane.dials()), (1, 1));
     plane.get("/").await;
-    assert!(plane.get("/").await.starts_with("HTTP/1.1 200 "), "a GET is sent again");
+    assert!(
+        plane.get("/").await.starts_with("HTTP/1.1 200 "),
+        "a GET is sent again"
+    );
 }
 
 /// Moves only this test's clock.
@@ -135,7 +142,13 @@ async fn an_announced_idle_limit_counts_instead() {
 #[tokio::test]
 async fn no_more_connections_wait_than_the_limit_allows() {
     let (address, _) = answering(OK).await;
-    let plane = Plane::to(address).limits(Limits { max_idle: 0, ..Limits::default() }).start().await;
+    let plane = Plane::to(address)
+        .limits(Limits {
+            max_idle: 0,
+            ..Limits::default()
+        })
+        .start()
+        .await;
     plane.get("/").await;
     plane.get("/").await;
     assert_eq!(plane.dials(), 2);
@@ -152,7 +165,9 @@ async fn ntlm_keeps_a_connection_to_the_target_for_one_connection_of_the_applica
     let mut second = plane.connect().await;
     for _ in 0..3 {
         for app in [&mut first, &mut second] {
-            app.write_all(b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            app.write_all(b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 0\r\n\r\n")
+                .await
+                .unwrap();
             read_until(app, b"ok").await.unwrap();
         }
     }
@@ -168,14 +183,23 @@ async fn configured_repeats_follow_the_configuration() {
         async move {
             while read_head(&mut stream).await.is_some() {
                 read_until(&mut stream, b"body").await;
-                let status = if counter.fetch_add(1, Ordering::Relaxed) < 2 { "503 Busy" } else { "200 OK" };
-                stream.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nok").as_bytes()).await?;
+                let status = if counter.fetch_add(1, Ordering::Relaxed) < 2 {
+                    "503 Busy"
+                } else {
+                    "200 OK"
+                };
+                stream
+                    .write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nok").as_bytes())
+                    .await?;
             }
             Ok(())
         }
     })
     .await;
-    let retry = |max_retries| Retry { max_retries, status_codes: vec![StatusCode::SERVICE_UNAVAILABLE] };
+    let retry = |max_retries| Retry {
+        max_retries,
+        status_codes: vec![StatusCode::SERVICE_UNAVAILABLE],
+    };
     let post = "POST / HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody";
     let answer = Plane::to(address).retry(retry(1)).start().await.ask(post).await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");

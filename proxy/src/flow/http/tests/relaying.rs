@@ -16,7 +16,10 @@ async fn a_request_arrives_with_credentials_and_without_what_is_the_proxys() {
         .await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n\r\nok"));
-    assert!(answer.contains("x-request-id: ") || answer.contains("X-Request-Id: "), "{answer}");
+    assert!(
+        answer.contains("x-request-id: ") || answer.contains("X-Request-Id: "),
+        "{answer}"
+    );
     let head = seen.lock().unwrap()[0].clone();
     let id = field(&head, "X-Request-Id").unwrap();
     assert_eq!(
@@ -35,7 +38,10 @@ async fn names_of_response_fields_keep_their_case_and_their_number() {
     )
     .await;
     let answer = Plane::to(address).start().await.get("/").await;
-    assert!(answer.contains("\r\nsEt-CookIe: a\r\nSet-Cookie: b\r\n"), "{answer}");
+    assert!(
+        answer.contains("\r\nsEt-CookIe: a\r\nSet-Cookie: b\r\n"),
+        "{answer}"
+    );
     assert!(!answer.to_lowercase().contains("x-error-origin"));
 }
 
@@ -45,7 +51,9 @@ async fn requests_of_one_connection_share_one_connection_to_the_target() {
     let plane = Plane::to(address).start().await;
     let mut app = plane.connect().await;
     for _ in 0..5 {
-        app.write_all(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n").await.unwrap();
+        app.write_all(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+            .await
+            .unwrap();
         read_until(&mut app, b"ok").await.unwrap();
     }
     assert_eq!(seen.lock().unwrap().len(), 5);
@@ -58,7 +66,9 @@ async fn a_head_request_keeps_the_length_it_asked_for() {
     let plane = Plane::to(address).start().await;
     let mut app = plane.connect().await;
     for _ in 0..2 {
-        app.write_all(b"HEAD / HTTP/1.1\r\nHost: app\r\n\r\n").await.unwrap();
+        app.write_all(b"HEAD / HTTP/1.1\r\nHost: app\r\n\r\n")
+            .await
+            .unwrap();
         let head = read_head(&mut app).await.unwrap();
         assert_eq!(field(&head, "Content-Length"), Some("1234"), "{head}");
     }
@@ -67,11 +77,14 @@ async fn a_head_request_keeps_the_length_it_asked_for() {
 
 #[tokio::test]
 async fn an_http_1_0_application_gets_a_body_that_ends_with_the_connection() {
-    let (address, _) = answering(
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
-    )
-    .await;
-    let answer = Plane::to(address).start().await.ask("GET / HTTP/1.0\r\n\r\n").await;
+    let (address, _) =
+        answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+            .await;
+    let answer = Plane::to(address)
+        .start()
+        .await
+        .ask("GET / HTTP/1.0\r\n\r\n")
+        .await;
     assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n\r\nabcde"), "{answer}");
 }
@@ -84,7 +97,12 @@ async fn an_http_1_0_target_is_asked_in_http_1_1_every_time() {
     for _ in 0..2 {
         assert!(plane.get("/").await.starts_with("HTTP/1.1 200 OK\r\n"));
     }
-    assert!(seen.lock().unwrap().iter().all(|head| head.starts_with("GET / HTTP/1.1\r\n")));
+    assert!(
+        seen.lock()
+            .unwrap()
+            .iter()
+            .all(|head| head.starts_with("GET / HTTP/1.1\r\n"))
+    );
 }
 
 #[tokio::test]
@@ -109,7 +127,9 @@ async fn the_drain_closes_idle_connections_and_lets_requests_finish() {
     let (address, _) = answering(OK).await;
     let plane = Plane::to(address).start().await;
     let mut idle = plane.connect().await;
-    idle.write_all(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n").await.unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+        .await
+        .unwrap();
     read_until(&mut idle, b"ok").await.unwrap();
     plane.drain.start();
     assert_eq!(super::harness::read_all(&mut idle).await, "");

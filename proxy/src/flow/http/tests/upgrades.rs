@@ -46,7 +46,9 @@ async fn bytes_flow_both_ways_after_the_switch_and_the_first_frame_is_not_lost()
 async fn a_refusal_is_an_answer_like_any_other() {
     let address = target(|mut stream| async move {
         read_head(&mut stream).await;
-        stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno").await?;
+        stream
+            .write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+            .await?;
         read_head(&mut stream).await;
         Ok(())
     })

@@ -54,9 +54,13 @@ async fn http2_target() -> (SocketAddr, Requests, CertificateStore) {
 
 async fn echo(request: Request<Incoming>, log: Requests) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
-    log.lock().unwrap().push((parts.version, parts.uri.to_string(), parts.headers));
+    log.lock()
+        .unwrap()
+        .push((parts.version, parts.uri.to_string(), parts.headers));
     if parts.uri.path() == "/refused" {
-        let refused = Response::builder().header("content-type", "application/grpc").header("grpc-status", "7");
+        let refused = Response::builder()
+            .header("content-type", "application/grpc")
+            .header("grpc-status", "7");
         return Ok(refused.body(Full::default().boxed()).unwrap());
     }
     let body = body.collect().await.unwrap().to_bytes();
@@ -79,7 +83,9 @@ fn https(http: &mut HttpDestination, trust_store: CertificateStore) {
 
 async fn http2_app(plane: &Plane) -> http2::SendRequest<Full<Bytes>> {
     let stream = TcpStream::connect(plane.address).await.unwrap();
-    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
     tokio::spawn(connection);
     sender
 }
@@ -95,14 +101,21 @@ fn grpc(path: &str) -> Request<Full<Bytes>> {
 #[tokio::test]
 async fn grpc_passes_from_http2_to_http2_with_trailers() {
     let (address, requests, store) = http2_target().await;
-    let plane = Plane::to(address).basic().with(|http| https(http, store)).start().await;
+    let plane = Plane::to(address)
+        .basic()
+        .with(|http| https(http, store))
+        .start()
+        .await;
     let mut app = http2_app(&plane).await;
     let response = app.send_request(grpc("/call")).await.unwrap();
     let collected = response.into_body().collect().await.unwrap();
     assert_eq!(collected.trailers().unwrap()["grpc-status"], "0");
     assert_eq!(collected.to_bytes(), "message");
     let (version, uri, headers) = requests.lock().unwrap()[0].clone();
-    assert_eq!((version, uri.as_str()), (Version::HTTP_2, "https://localhost/call"));
+    assert_eq!(
+        (version, uri.as_str()),
+        (Version::HTTP_2, "https://localhost/call")
+    );
     assert_eq!(headers["te"], "trailers");
     assert!(headers["authorization"].as_bytes().starts_with(b"Basic "));
 }
@@ -111,14 +124,25 @@ async fn grpc_passes_from_http2_to_http2_with_trailers() {
 async fn a_grpc_answer_of_trailers_only_stays_one() {
     let (address, _, store) = http2_target().await;
     let plane = Plane::to(address).with(|http| https(http, store)).start().await;
-    let response = http2_app(&plane).await.send_request(grpc("/refused")).await.unwrap();
+    let response = http2_app(&plane)
+        .await
+        .send_request(grpc("/refused"))
+        .await
+        .unwrap();
     assert_eq!(response.headers()["grpc-status"], "7");
-    assert!(hyper::body::Body::is_end_stream(response.body()), "no DATA frame may follow");
+    assert!(
+        hyper::body::Body::is_end_stream(response.body()),
+        "no DATA frame may follow"
+    );
 }
 
 #[tokio::test]
 async fn a_failed_grpc_call_gets_a_grpc_status() {
-    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let address = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let plane = Plane::to(address).start().await;
     let response = http2_app(&plane).await.send_request(grpc("/call")).await.unwrap();
     assert_eq!(response.status(), 200);
@@ -135,10 +159,19 @@ async fn an_http1_application_reaches_an_http2_target_over_one_connection() {
         plane.ask("POST /a HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi")
     });
     for answer in futures_util::future::join_all(asked).await {
-        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("hi"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 200 ") && answer.contains("hi"),
+            "{answer}"
+        );
     }
     assert_eq!(plane.dials(), 1);
-    assert!(requests.lock().unwrap().iter().all(|(version, ..)| *version == Version::HTTP_2));
+    assert!(
+        requests
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|(version, ..)| *version == Version::HTTP_2)
+    );
 }
 
 #[tokio::test]
@@ -168,5 +201,7 @@ async fn the_drain_tells_http2_applications_to_go() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(super::harness::PATIENCE, closed).await.expect("GOAWAY closes the connection");
+    tokio::time::timeout(super::harness::PATIENCE, closed)
+        .await
+        .expect("GOAWAY closes the connection");
 }
