@@ -111,7 +111,9 @@ impl<B: RequestBody> Pool<B> {
                 true
             })
         });
-        living.iter().for_each(|origin| origin.sweep());
+        for origin in living {
+            origin.sweep();
+        }
     }
 
     /// Connections waiting for a request, for metrics.
@@ -138,6 +140,10 @@ pub struct Origin<B: RequestBody> {
     connector: Connector,
     limits: Limits,
     /// The most recently used one last.
+    #[expect(
+        clippy::vec_box,
+        reason = "connections are large and move in and out for every request"
+    )]
     idle: Mutex<Vec<Box<Http1<B>>>>,
     http2: Mutex<Option<SendRequest<B>>>,
     speaks: AtomicU8,

@@ -52,7 +52,7 @@ impl<B: RequestBody> Http1<B> {
             sender,
             connection,
             handle,
-            timer: Box::pin(sleep_until(now + Duration::from_secs(60))),
+            timer: Box::pin(sleep_until(now + Duration::from_mins(1))),
             idle_since: now,
             server_idle: None,
             reused: false,

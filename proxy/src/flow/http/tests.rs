@@ -4,6 +4,7 @@ mod bodies;
 mod continues;
 mod failures;
 pub(super) mod harness;
+mod malformed;
 mod pooling;
 mod relaying;
 mod upgrades;

@@ -25,7 +25,7 @@ use crate::resolve::keystore::CertificateStore;
 use crate::secret::Secret;
 
 /// Nothing in these tests takes this long, paused clocks included.
-pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_mins(2);
 
 pub(in crate::flow::http) fn http_destination(host: &str, port: u16) -> HttpDestination {
     HttpDestination {
