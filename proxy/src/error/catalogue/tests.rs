@@ -1,3 +1,4 @@
+use std::fmt::Write;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,15 +114,17 @@ fn table() -> String {
         let code = entry
             .internal_code
             .map_or("–".to_owned(), |code| format!("e.g. {code}"));
-        table.push_str(&format!(
-            "| `{}` | {} | {} | {} | {code} | {} | {} |\n",
+        writeln!(
+            table,
+            "| `{}` | {} | {} | {} | {code} | {} | {} |",
             entry.id,
             entry.status.as_u16(),
             entry.message,
             entry.origin.as_str(),
             entry.grpc_status,
             entry.remedy
-        ));
+        )
+        .expect("a string takes everything");
     }
     table
 }

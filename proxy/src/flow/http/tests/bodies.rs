@@ -200,10 +200,10 @@ async fn a_stalled_reader_holds_back_the_target() {
             stream
                 .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
                 .await?;
+            let piece = vec![0; 1_000_000];
             for _ in 0..1000 {
-                let piece =
-                    tokio::time::timeout(Duration::from_millis(500), stream.write_all(&[0; 1_000_000]));
-                match piece.await {
+                let written = tokio::time::timeout(Duration::from_millis(500), stream.write_all(&piece));
+                match written.await {
                     Ok(written) => written?,
                     Err(_stalled) => break,
                 }
