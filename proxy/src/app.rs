@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use crate::cli::{Role, WRONG_COMMAND_LINE};
+use crate::datapath::self_test::probe_main;
 
 /// Starts a role; gives its exit code.
 pub fn start(role: Role) -> anyhow::Result<ExitCode> {
@@ -30,15 +31,7 @@ pub fn start(role: Role) -> anyhow::Result<ExitCode> {
             run::sandbox::watch(&arguments.directory)?;
             Ok(ExitCode::SUCCESS)
         }
-        Role::Probe(arguments) => Ok(probe(arguments.address)),
+        Role::Probe => Ok(probe_main()),
         Role::Sandbox(arguments) => run::sandbox_only(&arguments),
-    }
-}
-
-fn probe(address: std::net::SocketAddr) -> ExitCode {
-    const DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
-    match std::net::TcpStream::connect_timeout(&address, DEADLINE) {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
     }
 }

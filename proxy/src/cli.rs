@@ -55,7 +55,7 @@ pub enum Role {
     Watch(Watch),
     /// Connect to an address, for the self test of the eBPF programs
     #[command(name = "__probe", hide = true)]
-    Probe(Probe),
+    Probe,
     /// The sandbox of `run` alone, without any proxy: for tests
     #[command(name = "__sandbox", hide = true)]
     Sandbox(SandboxOnly),
@@ -135,6 +135,10 @@ pub struct Run {
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = values::drain_timeout)]
     pub drain_timeout: u16,
 
+    /// Words that stand where only options may; caught for the sake of a better message.
+    #[arg(hide = true)]
+    pub misplaced: Vec<OsString>,
+
     /// Command to run; everything after `--` belongs to it
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
@@ -179,11 +183,6 @@ pub struct Enter {
 pub struct Watch {
     /// Folder of the sandbox below /run
     pub directory: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub struct Probe {
-    pub address: SocketAddr,
 }
 
 #[derive(Debug, Args)]

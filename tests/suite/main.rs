@@ -8,3 +8,4 @@ mod harness;
 
 mod oauth;
 mod redirect;
+mod run_sandbox;

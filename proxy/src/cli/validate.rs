@@ -1,5 +1,6 @@
 //! How the options of `run` fit together, and whether what they name exists.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -66,6 +67,8 @@ pub enum Invalid {
     UserWithoutCommand,
     #[error("--user {0}: there is no such user")]
     UserUnknown(String),
+    #[error("{} is no option of ours; if it is the CMD, write `--` before it: transparent-proxy run -- {}", .0.display(), .0.display())]
+    Misplaced(OsString),
     #[error("after `--` a CMD is expected, but it is empty")]
     EmptyCommand,
     #[error("--retry-status only makes sense with --max-retries 1 or more")]
@@ -88,6 +91,9 @@ pub enum CaProblem {
 impl Run {
     /// Checks everything that does not need privileges. Relative paths start at `working_directory`.
     pub fn validate(self, working_directory: &Path) -> Result<config::Run, Invalid> {
+        if let Some(word) = self.misplaced.first() {
+            return Err(Invalid::Misplaced(word.clone()));
+        }
         let scope = self.scope(working_directory)?;
         self.check_network(&scope)?;
         if self.max_retries == 0 && !self.retry_status.is_empty() {

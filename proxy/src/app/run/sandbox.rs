@@ -260,7 +260,7 @@ impl Running {
                 status = self.child.wait() => return self.outcome(status.map_err(Error::Wait)?),
                 received = signals.next() => {
                     let received = received.map_err(Error::Wait)?;
-                    if !received.from_terminal {
+                    if !received.reached_cmd() {
                         self.signal(received.signal);
                     }
                 }

@@ -40,11 +40,17 @@ pub struct Signals(AsyncFd<SignalFd>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
     pub signal: Signal,
-    /// The kernel sent it, as for Ctrl-C: then the whole foreground group has got it, CMD included.
+    /// The kernel sent it, as for Ctrl-C.
     pub from_terminal: bool,
 }
 
 impl Received {
+    /// Whether CMD has got it too: what a terminal sends goes to the whole foreground group,
+    /// except that the leader of the session alone learns that the terminal is gone.
+    pub fn reached_cmd(self) -> bool {
+        self.from_terminal && self.signal != Signal::SIGHUP
+    }
+
     /// What ends a service that has no CMD to pass signals on to.
     pub fn asks_to_stop(&self) -> bool {
         matches!(self.signal, Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGHUP)
@@ -53,11 +59,10 @@ impl Received {
 
 impl Signals {
     /// Within a runtime, after [`block`].
+    #[expect(deprecated, reason = "the successor is unsafe; this descriptor is owned and stays the same")]
     pub fn new() -> io::Result<Self> {
         let descriptor = SignalFd::with_flags(&set(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        #[expect(deprecated, reason = "its successor is unsafe; we own the descriptor as long as the AsyncFd lives")]
-        let descriptor = AsyncFd::new(descriptor)?;
-        Ok(Self(descriptor))
+        Ok(Self(AsyncFd::new(descriptor)?))
     }
 
     /// The next signal; cancelling loses none.

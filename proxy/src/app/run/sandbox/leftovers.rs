@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,18 +30,34 @@ impl Start {
 
 pub(super) fn begin_start(runtime: &Path) -> Result<Start, Error> {
     let unusable = |source| Error::Runtime { path: runtime.to_owned(), source };
-    fs::create_dir_all(runtime).map_err(unusable)?;
-    let path = runtime.join("lock");
     let deadline = tokio::time::Instant::now() + START_DEADLINE;
     loop {
-        File::options().create(true).append(true).mode(0o600).open(&path).map_err(unusable)?;
-        if let Some(lock) = try_lock(&path).map_err(unusable)? {
-            return Ok(Start { runtime: runtime.to_owned(), _lock: lock });
+        fs::create_dir_all(runtime).map_err(unusable)?;
+        match try_lock(runtime) {
+            // Another one may have removed the folder between its opening and its locking.
+            Ok(Some(lock)) if is_still(&lock, runtime) => {
+                return Ok(Start { runtime: runtime.to_owned(), _lock: lock });
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(unusable(error)),
         }
         if tokio::time::Instant::now() > deadline {
-            return Err(Error::Busy(path));
+            return Err(Error::Busy(runtime.to_owned()));
         }
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn is_still(folder: &File, path: &Path) -> bool {
+    let inode = |metadata: io::Result<fs::Metadata>| metadata.ok().map(|metadata| metadata.ino());
+    inode(folder.metadata()) == inode(fs::metadata(path))
+}
+
+/// Removes the folder of all sandboxes with the last one, unless somebody starts just now.
+fn remove_runtime(runtime: &Path) {
+    if let Ok(Some(_lock)) = try_lock(runtime) {
+        let _ = fs::remove_dir(runtime);
     }
 }
 
@@ -84,6 +100,9 @@ pub(super) fn remove(directory: &Path) {
             tracing::warn!(%error, folder = %directory.display(), "the folder cannot be removed");
         }
         _ => {}
+    }
+    if let Some(runtime) = directory.parent() {
+        remove_runtime(runtime);
     }
 }
 
