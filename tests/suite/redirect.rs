@@ -89,6 +89,8 @@ impl Hooked {
     }
 }
 
+/// By value, for `errno(attempt.unwrap_err())`.
+#[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
 fn errno(error: io::Error) -> i32 {
     error
         .raw_os_error()

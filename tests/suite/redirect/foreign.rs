@@ -17,7 +17,7 @@ const ON_AN_ANCESTOR: &str = "10.97.0.2";
 struct Foreign {
     listener: std::net::TcpListener,
     address: &'static str,
-    _datapath: Datapath,
+    datapath: Datapath,
 }
 
 impl Foreign {
@@ -33,7 +33,7 @@ impl Foreign {
         Self {
             listener,
             address,
-            _datapath: datapath,
+            datapath,
         }
     }
 
@@ -68,7 +68,7 @@ fn foreign_programs_keep_working_over_our_start_and_stop() {
         let mut ours = Foreign::start(&pod, pod.cgroup.path(), OURS);
         ours.assert_works(&pod);
         assert_both_work();
-        ours._datapath.stop_redirecting();
+        ours.datapath.stop_redirecting();
         assert_both_work();
         drop(ours);
         assert_both_work();

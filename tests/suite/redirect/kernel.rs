@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use tracing_subscriber::layer::SubscriberExt;
 
+use transparent_proxy::datapath::foreign::programs_on;
 use transparent_proxy::datapath::self_test::{SelfTest, SelfTestError, probe_main};
 use transparent_proxy::datapath::{Datapath, Options};
 
@@ -175,7 +176,6 @@ fn what_is_loaded_for_a_cgroup_is_gone_with_the_datapath() {
     if !node::privileged() {
         return;
     }
-    use transparent_proxy::datapath::foreign::programs_on;
     let cgroup = Cgroup::new();
     let mut datapath = load(true);
     datapath.attach(cgroup.path()).unwrap();
