@@ -145,6 +145,7 @@ fn the_self_test_fails_without_the_hook() {
     datapath.detach();
     let error = prove(&datapath, &lonely_node(), Some(cgroup.path().to_owned())).unwrap_err();
     assert!(matches!(error, SelfTestError::NotRedirected { .. }), "{error:?}");
+    assert!(error.to_string().contains("Connection refused"), "{error}");
 }
 
 /// The link says "attached" for ever, to something that nobody can be in any more.
