@@ -19,7 +19,9 @@ pub fn start(role: Role) -> anyhow::Result<ExitCode> {
             match arguments.validate(&working_directory) {
                 Ok(config) => run::run(&config),
                 Err(invalid) => {
-                    eprintln!("error: {invalid}\n\nFor more information, try 'transparent-proxy run --help'.");
+                    eprintln!(
+                        "error: {invalid}\n\nFor more information, try 'transparent-proxy run --help'."
+                    );
                     Ok(ExitCode::from(WRONG_COMMAND_LINE))
                 }
             }

@@ -84,14 +84,19 @@ impl Started {
             let mut rest = String::new();
             let _ = sender.send(output.read_to_string(&mut rest).map(|_| rest));
         });
-        let rest = receiver.recv_timeout(DEADLINE).expect("every process of the sandbox ends");
+        let rest = receiver
+            .recv_timeout(DEADLINE)
+            .expect("every process of the sandbox ends");
         (self.proxy, rest.unwrap())
     }
 }
 
 fn mount() -> PathBuf {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let line = mounts.lines().rfind(|line| line.contains(" - cgroup2 ")).expect("cgroup v2 is mounted");
+    let line = mounts
+        .lines()
+        .rfind(|line| line.contains(" - cgroup2 "))
+        .expect("cgroup v2 is mounted");
     line.split(' ').nth(4).unwrap().into()
 }
 
@@ -160,12 +165,24 @@ fn arguments_stdin_and_environment_reach_cmd_unchanged() {
     if !binary::can_run_privileged_test() {
         return;
     }
-    let mut child = sandbox(&[], &["sh", "-c", r#"printf '%s|' "$@"; echo "$MARK"; cat"#, "sh", "a b", "", "--user", "*"])
-        .env("MARK", "as it was")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = sandbox(
+        &[],
+        &[
+            "sh",
+            "-c",
+            r#"printf '%s|' "$@"; echo "$MARK"; cat"#,
+            "sh",
+            "a b",
+            "",
+            "--user",
+            "*",
+        ],
+    )
+    .env("MARK", "as it was")
+    .stdin(Stdio::piped())
+    .stdout(Stdio::piped())
+    .spawn()
+    .unwrap();
     child.stdin.take().unwrap().write_all(b"input").unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(stdout(&output), "a b||--user|*|as it was\ninput");
@@ -181,7 +198,10 @@ fn cmd_sees_the_destinations_and_nobody_else_does() {
     let text = stdout(&output);
     assert!(text.starts_with("127.66.0.1 my-dest\n"), "{text}");
     assert!(text.contains("localhost"), "{text}");
-    assert_eq!(text.split_whitespace().rev().take(2).collect::<Vec<_>>(), ["my-dest", "127.66.0.1"]);
+    assert_eq!(
+        text.split_whitespace().rev().take(2).collect::<Vec<_>>(),
+        ["my-dest", "127.66.0.1"]
+    );
     assert_eq!(fs::read("/etc/hosts").unwrap(), before);
 }
 
@@ -194,13 +214,77 @@ fn an_update_of_the_names_is_seen_by_a_running_cmd() {
     let hosts = PrivateHosts::new(started.directory().join("hosts"), "/etc/hosts".into());
     let mut input = started.proxy.stdin.take().unwrap();
     for name in ["new-name", "x"] {
-        hosts.update(&[Entry { address: [127, 66, 0, 7].into(), name: name.into() }]).unwrap();
+        hosts
+            .update(&[Entry {
+                address: [127, 66, 0, 7].into(),
+                name: name.into(),
+            }])
+            .unwrap();
         input.write_all(b"\n").unwrap();
         assert_eq!(started.line(), format!("127.66.0.7 {name}"));
     }
     drop(input);
     let (mut proxy, _) = started.end_of_output();
     assert!(proxy.wait().unwrap().success());
+}
+
+/// Runs a script on a machine whose `/etc` has only what `prepare` makes there.
+fn with_own_etc(prepare: &str, script: &str) -> Output {
+    let etc = tempfile::tempdir().unwrap();
+    fs::copy("/etc/passwd", etc.path().join("passwd")).unwrap();
+    let all = format!(r#"set -e; mount --bind "$ETC" /etc; cd /etc; {prepare}; {script}"#);
+    Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", &all])
+        .env("ETC", etc.path())
+        .env(
+            "RUN",
+            format!("{} __sandbox --host 127.66.0.1=my-dest", binary::path().display()),
+        )
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_missing_hosts_file_is_made_for_the_time_of_cmd() {
+    if !binary::can_run_privileged_test() {
+        return;
+    }
+    let output = with_own_etc(":", "$RUN -- cat /etc/hosts; ls /etc");
+    assert_eq!(
+        stdout(&output),
+        "127.66.0.1 my-dest\npasswd\n",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn a_hosts_file_behind_a_symbolic_link_stays_there() {
+    if !binary::can_run_privileged_test() {
+        return;
+    }
+    let prepare = "echo '10.0.0.1 else' > real; ln -s real hosts";
+    let output = with_own_etc(
+        prepare,
+        "$RUN -- cat /etc/hosts; readlink /etc/hosts; cat /etc/hosts",
+    );
+    assert_eq!(
+        stdout(&output),
+        "127.66.0.1 my-dest\n10.0.0.1 else\nreal\n10.0.0.1 else\n"
+    );
+}
+
+#[test]
+fn cmd_asks_the_hosts_file_first_whatever_the_machine_does() {
+    if !binary::can_run_privileged_test() {
+        return;
+    }
+    let prepare = ": > hosts; echo 'hosts: dns [NOTFOUND=return] files' > nsswitch.conf";
+    let output = with_own_etc(prepare, "$RUN -- cat /etc/nsswitch.conf; cat /etc/nsswitch.conf");
+    assert_eq!(
+        stdout(&output),
+        "hosts: files dns [NOTFOUND=return]\nhosts: dns [NOTFOUND=return] files\n"
+    );
 }
 
 #[test]
@@ -210,7 +294,11 @@ fn cmd_runs_as_the_user_who_called_sudo() {
     }
     let script = r#"id -u; id -g; grep -E '^Cap(Prm|Eff|Inh|Amb)|^NoNewPrivs' /proc/self/status; env | grep -c ^SUDO_"#;
     let output = sandbox(&[], &["sh", "-c", script])
-        .envs([("SUDO_UID", "54321"), ("SUDO_GID", "54322"), ("SUDO_USER", "somebody")])
+        .envs([
+            ("SUDO_UID", "54321"),
+            ("SUDO_GID", "54322"),
+            ("SUDO_USER", "somebody"),
+        ])
         .output()
         .unwrap();
     let none = "0000000000000000";
@@ -227,9 +315,15 @@ fn cmd_runs_as_the_user_of_the_option_with_his_groups_and_variables() {
     if !binary::can_run_privileged_test() {
         return;
     }
-    let output = run(&["--user", "nobody"], &["sh", "-c", "id -un; echo $USER $LOGNAME $HOME; id -G"]);
+    let output = run(
+        &["--user", "nobody"],
+        &["sh", "-c", "id -un; echo $USER $LOGNAME $HOME; id -G"],
+    );
     let groups = Command::new("id").args(["-G", "nobody"]).output().unwrap();
-    assert_eq!(stdout(&output), format!("nobody\nnobody nobody /nonexistent\n{}", stdout(&groups)));
+    assert_eq!(
+        stdout(&output),
+        format!("nobody\nnobody nobody /nonexistent\n{}", stdout(&groups))
+    );
 }
 
 #[test]
@@ -239,7 +333,10 @@ fn signals_are_passed_on_to_cmd() {
     }
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
         let name = signal.as_str().trim_start_matches("SIG");
-        let started = Started::new(&format!("trap 'echo got {name}; exit 5' {name}"), "while :; do sleep 0.01; done");
+        let started = Started::new(
+            &format!("trap 'echo got {name}; exit 5' {name}"),
+            "while :; do sleep 0.01; done",
+        );
         started.signal(signal);
         let (mut proxy, rest) = started.end_of_output();
         assert_eq!(rest, format!("got {name}\n"));
@@ -289,7 +386,12 @@ sys.exit(3 if os.tcgetpgrp(0) == os.getpgrp() else 4)
         .args(["__sandbox", "--", "python3", "-c", cmd])
         .output()
         .unwrap();
-    assert_eq!(stdout(&output), "1 3\n", "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        stdout(&output),
+        "1 3\n",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
@@ -313,7 +415,12 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         .args(["__sandbox", "--", "sh", "-c", "echo ready; exec sleep 1000"])
         .output()
         .unwrap();
-    assert_eq!(stdout(&output), "129\n", "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        stdout(&output),
+        "129\n",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
@@ -368,7 +475,9 @@ fn the_next_start_clears_what_was_left_and_spares_the_living() {
         kill(pid, Signal::SIGKILL).unwrap();
     }
     dead.signal(Signal::SIGKILL);
-    let Started { mut proxy, output, .. } = dead;
+    let Started {
+        mut proxy, output, ..
+    } = dead;
     proxy.wait().unwrap();
     assert!(directory.exists() && cgroup.exists());
 
@@ -390,7 +499,10 @@ fn cmd_keeps_the_limit_of_open_files() {
     if !binary::can_run_privileged_test() {
         return;
     }
-    let limit = Command::new("sh").args(["-c", "ulimit -Sn; ulimit -Hn"]).output().unwrap();
+    let limit = Command::new("sh")
+        .args(["-c", "ulimit -Sn; ulimit -Hn"])
+        .output()
+        .unwrap();
     assert_eq!(stdout(&shell("ulimit -Sn; ulimit -Hn")), stdout(&limit));
 }
 
@@ -400,8 +512,29 @@ fn cmd_has_no_descriptor_of_ours() {
         return;
     }
     // Whoever started this test may have left some open.
-    let inherited = Command::new("ls").arg("/proc/self/fd").stdin(Stdio::null()).output().unwrap();
+    let inherited = Command::new("ls")
+        .arg("/proc/self/fd")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
     assert_eq!(stdout(&run(&[], &["ls", "/proc/self/fd"])), stdout(&inherited));
+}
+
+/// The program, called by somebody without any privilege.
+fn as_nobody(arguments: &[&str]) -> Output {
+    use std::os::unix::process::CommandExt;
+    // Not everybody may enter the folders above the build.
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("transparent-proxy");
+    fs::copy(binary::path(), &copy).unwrap();
+    let everybody = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+    fs::set_permissions(folder.path(), everybody).unwrap();
+    Command::new(copy)
+        .args(arguments)
+        .uid(65534)
+        .gid(65534)
+        .output()
+        .unwrap()
 }
 
 #[test]
@@ -409,19 +542,39 @@ fn without_root_one_sentence_says_what_is_missing() {
     if !binary::can_run_privileged_test() {
         return;
     }
-    // Not everybody may enter the folders above the build.
-    let folder = tempfile::tempdir().unwrap();
-    let copy = folder.path().join("transparent-proxy");
-    fs::copy(binary::path(), &copy).unwrap();
-    let everybody = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
-    fs::set_permissions(folder.path(), everybody).unwrap();
-    let output = {
-        use std::os::unix::process::CommandExt;
-        Command::new(copy).args(["__sandbox", "--", "true"]).uid(65534).gid(65534).output().unwrap()
-    };
+    let output = as_nobody(&["__sandbox", "--", "true"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
         "transparent-proxy: running a CMD takes root (for its cgroup, its mounts and its user): call this with sudo\n"
+    );
+}
+
+#[test]
+fn doctor_tells_an_unprivileged_user_what_to_do() {
+    if !binary::can_run_privileged_test() {
+        return;
+    }
+    let output = as_nobody(&["doctor"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stdout(&output);
+    assert!(
+        text.contains("failed   privileges: neither root nor the capabilities"),
+        "{text}"
+    );
+    assert!(text.contains("-> use sudo; in a container, add"), "{text}");
+}
+
+#[test]
+fn a_wrong_command_line_gives_code_2() {
+    let output = binary::command()
+        .args(["run", "--virtual-ips", "127.0.0.0/8", "--", "true"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.starts_with("error: --virtual-ips 127.0.0.0/8 contains 127.0.0.1"),
+        "{text}"
     );
 }

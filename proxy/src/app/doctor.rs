@@ -4,7 +4,7 @@ mod checks;
 mod kernel;
 
 use std::fmt::Write as _;
-use std::io::IsTerminal;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -32,31 +32,57 @@ enum State {
 
 impl Check {
     fn ok(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, state: State::Ok, detail: detail.into(), remedy: None }
+        Self {
+            name,
+            state: State::Ok,
+            detail: detail.into(),
+            remedy: None,
+        }
     }
 
     fn warning(name: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { name, state: State::Warning, detail: detail.into(), remedy: Some(remedy.into()) }
+        Self {
+            name,
+            state: State::Warning,
+            detail: detail.into(),
+            remedy: Some(remedy.into()),
+        }
     }
 
     fn failed(name: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { name, state: State::Failed, detail: detail.into(), remedy: Some(remedy.into()) }
+        Self {
+            name,
+            state: State::Failed,
+            detail: detail.into(),
+            remedy: Some(remedy.into()),
+        }
     }
 
     /// For errors whose own text says what to do.
     fn error(name: &'static str, error: &anyhow::Error) -> Self {
-        Self { name, state: State::Failed, detail: format!("{error:#}"), remedy: None }
+        Self {
+            name,
+            state: State::Failed,
+            detail: format!("{error:#}"),
+            remedy: None,
+        }
     }
 }
 
 /// Prints all findings. The exit code is 0 if the proxy can run here, else 1.
 pub fn doctor(arguments: &Doctor) -> anyhow::Result<ExitCode> {
     let checks = checks::all()?;
-    match arguments.format {
-        OutputFormat::Text => print!("{}", text(&checks, std::io::stdout().is_terminal())),
-        OutputFormat::Json => println!("{}", json(&checks)?),
-    }
-    Ok(if is_fit(&checks) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let mut stdout = std::io::stdout();
+    let output = match arguments.format {
+        OutputFormat::Text => text(&checks, stdout.is_terminal()),
+        OutputFormat::Json => json(&checks)? + "\n",
+    };
+    stdout.write_all(output.as_bytes())?;
+    Ok(if is_fit(&checks) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn is_fit(checks: &[Check]) -> bool {
@@ -75,7 +101,11 @@ fn text(checks: &[Check], coloured: bool) -> String {
             State::Warning => ("warning", "33"),
             State::Failed => ("failed ", "31"),
         };
-        let word = if coloured { format!("\x1b[{colour}m{word}\x1b[0m") } else { word.to_owned() };
+        let word = if coloured {
+            format!("\x1b[{colour}m{word}\x1b[0m")
+        } else {
+            word.to_owned()
+        };
         writeln!(text, "{word}  {}: {}", check.name, check.detail).expect("writing to a string cannot fail");
         if let Some(remedy) = &check.remedy {
             writeln!(text, "         -> {remedy}").expect("writing to a string cannot fail");

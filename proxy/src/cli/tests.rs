@@ -13,7 +13,11 @@ fn folder() -> tempfile::TempDir {
     fs::create_dir_all(path.join("destinations")).unwrap();
     fs::write(path.join("one.yaml"), "").unwrap();
     fs::write(path.join("no.pem"), "hello").unwrap();
-    fs::write(path.join("broken.pem"), "-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n").unwrap();
+    fs::write(
+        path.join("broken.pem"),
+        "-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n",
+    )
+    .unwrap();
     fs::create_dir(path.join("cgroup")).unwrap();
     fs::write(path.join("cgroup/cgroup.controllers"), "").unwrap();
     fs::create_dir(path.join("no-cgroup")).unwrap();
@@ -37,7 +41,10 @@ fn run(line: &[&str]) -> config::Run {
 /// Words are split at blanks; `''` is an empty one.
 fn message(line: &str) -> String {
     let folder = folder();
-    let words: Vec<&str> = line.split(' ').map(|word| if word == "''" { "" } else { word }).collect();
+    let words: Vec<&str> = line
+        .split(' ')
+        .map(|word| if word == "''" { "" } else { word })
+        .collect();
     let text = parse(&words, folder.path()).expect_err(line);
     text.replace(folder.path().to_str().unwrap(), "[folder]")
 }
@@ -50,7 +57,9 @@ fn the_definition_is_sound() {
 #[test]
 fn a_command_gets_the_defaults() {
     let config = run(&["--", "curl", "--user", "x", "http://my-dest/"]);
-    let config::Scope::Command(command) = &config.scope else { panic!("{config:?}") };
+    let config::Scope::Command(command) = &config.scope else {
+        panic!("{config:?}")
+    };
     assert_eq!(command.program, "curl");
     assert_eq!(command.arguments, ["--user", "x", "http://my-dest/"]);
     assert_eq!(command.user, None);
@@ -72,9 +81,30 @@ fn without_command_and_cgroup_the_whole_machine_is_served() {
 #[test]
 fn every_option_is_taken_over() {
     let config = run(&[
-        "--destinations", "one.yaml", "--destinations", "destinations", "--listen", "10.0.0.1", "--virtual-ips",
-        "10.200.0.0/16", "--cgroup", "cgroup", "--hosts-file", "hosts", "--metrics", "[::1]:9090", "--log-level",
-        "debug", "--log-format", "json", "--max-retries", "2", "--retry-status", "429,503", "--drain-timeout", "0",
+        "--destinations",
+        "one.yaml",
+        "--destinations",
+        "destinations",
+        "--listen",
+        "10.0.0.1",
+        "--virtual-ips",
+        "10.200.0.0/16",
+        "--cgroup",
+        "cgroup",
+        "--hosts-file",
+        "hosts",
+        "--metrics",
+        "[::1]:9090",
+        "--log-level",
+        "debug",
+        "--log-format",
+        "json",
+        "--max-retries",
+        "2",
+        "--retry-status",
+        "429,503",
+        "--drain-timeout",
+        "0",
     ]);
     assert_eq!(config.destinations.len(), 2);
     assert!(matches!(config.scope, config::Scope::Cgroup(path) if path.ends_with("cgroup")));
@@ -87,7 +117,14 @@ fn every_option_is_taken_over() {
 
 #[test]
 fn ipv6_virtual_ips_work_where_everybody_says_so() {
-    let config = run(&["--cgroup", "cgroup", "--listen", "fd00::1", "--virtual-ips", "fd01::/64"]);
+    let config = run(&[
+        "--cgroup",
+        "cgroup",
+        "--listen",
+        "fd00::1",
+        "--virtual-ips",
+        "fd01::/64",
+    ]);
     assert_eq!(config.virtual_ips.to_string(), "fd01::/64");
 }
 
@@ -167,6 +204,10 @@ fn files_of_certificate_authorities_have_to_contain_some() {
 
 #[test]
 fn the_help_of_run_has_units_and_examples() {
-    let help = Cli::command().find_subcommand_mut("run").unwrap().render_long_help().to_string();
+    let help = Cli::command()
+        .find_subcommand_mut("run")
+        .unwrap()
+        .render_long_help()
+        .to_string();
     insta::assert_snapshot!(help);
 }

@@ -33,21 +33,31 @@ fn loopback_network() -> IpNet {
 /// Why a command line is wrong although every single option is well-formed.
 #[derive(Debug, thiserror::Error)]
 pub enum Invalid {
-    #[error("there are no destinations: create the folder ./destinations, or say where they are with --destinations PATH")]
+    #[error(
+        "there are no destinations: create the folder ./destinations, or say where they are with --destinations PATH"
+    )]
     NoDestinations,
     #[error("--destinations {0}: no such file or folder")]
     DestinationsMissing(PathBuf),
     #[error("--destinations {0} is given twice")]
     DestinationsTwice(PathBuf),
-    #[error("--virtual-ips {0} is too small: it takes at least four addresses, the first and the last one stay unused")]
+    #[error(
+        "--virtual-ips {0} is too small: it takes at least four addresses, the first and the last one stay unused"
+    )]
     NetworkTooSmall(IpNet),
-    #[error("--virtual-ips {0} contains {1}, which this machine uses itself; choose another part of 127.0.0.0/8, as 127.66.0.0/16")]
+    #[error(
+        "--virtual-ips {0} contains {1}, which this machine uses itself; choose another part of 127.0.0.0/8, as 127.66.0.0/16"
+    )]
     NetworkInUse(IpNet, IpAddr),
-    #[error("--virtual-ips {0} lies outside of 127.0.0.0/8: connections to it could leave this machine; that is only allowed with both --cgroup and --listen")]
+    #[error(
+        "--virtual-ips {0} lies outside of 127.0.0.0/8: connections to it could leave this machine; that is only allowed with both --cgroup and --listen"
+    )]
     NetworkNotLoopback(IpNet),
     #[error("--virtual-ips {0} is no network of ordinary addresses; take a private one, as 10.200.0.0/16")]
     NetworkNotUnicast(IpNet),
-    #[error("--virtual-ips {0}: IPv6 has no loopback network, only ::1, so IPv6 virtual IPs need both --cgroup and --listen")]
+    #[error(
+        "--virtual-ips {0}: IPv6 has no loopback network, only ::1, so IPv6 virtual IPs need both --cgroup and --listen"
+    )]
     Ipv6NeedsListen(IpNet),
     #[error("--virtual-ips {0} and --listen {1}: both have to be IPv4, or both IPv6")]
     FamiliesDiffer(IpNet, IpAddr),
@@ -55,9 +65,13 @@ pub enum Invalid {
     ListenIsVirtual(IpNet, IpAddr),
     #[error("--cgroup {0}: no such folder")]
     CgroupMissing(PathBuf),
-    #[error("--cgroup {0} is no cgroup of version 2 (it has no file cgroup.controllers); `transparent-proxy doctor` shows where that tree is mounted")]
+    #[error(
+        "--cgroup {0} is no cgroup of version 2 (it has no file cgroup.controllers); `transparent-proxy doctor` shows where that tree is mounted"
+    )]
     NotCgroup2(PathBuf),
-    #[error("--cgroup serves processes that run already and CMD gets a cgroup of its own: leave one of the two out")]
+    #[error(
+        "--cgroup serves processes that run already and CMD gets a cgroup of its own: leave one of the two out"
+    )]
     CgroupAndCommand,
     #[error("--hosts-file {0}: the folder {1} does not exist")]
     HostsFolderMissing(PathBuf, PathBuf),
@@ -109,14 +123,19 @@ impl Run {
             listen: self.listen,
             virtual_ips: self.virtual_ips,
             scope,
-            hosts_file: self.hosts_file.map(|path| hosts_file(path, working_directory)).transpose()?,
+            hosts_file: self
+                .hosts_file
+                .map(|path| hosts_file(path, working_directory))
+                .transpose()?,
             metrics: self.metrics,
             logging: config::Logging {
                 level: self.log_level.unwrap_or(default_level),
                 format: self.log_format,
             },
-            retry: (self.max_retries > 0)
-                .then_some(config::Retry { max_retries: self.max_retries, status_codes: self.retry_status }),
+            retry: (self.max_retries > 0).then_some(config::Retry {
+                max_retries: self.max_retries,
+                status_codes: self.retry_status,
+            }),
             additional_cas: self
                 .additional_ca
                 .into_iter()
@@ -155,7 +174,11 @@ impl Run {
         let routed = matches!(scope, config::Scope::Cgroup(_)) && !self.listen.is_loopback();
         match network {
             IpNet::V4(_) if loopback_network().contains(&network) => {
-                if let Some(used) = USED_LOOPBACK.into_iter().map(IpAddr::V4).find(|used| network.contains(used)) {
+                if let Some(used) = USED_LOOPBACK
+                    .into_iter()
+                    .map(IpAddr::V4)
+                    .find(|used| network.contains(used))
+                {
                     return Err(Invalid::NetworkInUse(network, used));
                 }
             }
@@ -175,18 +198,33 @@ impl Run {
 
 /// Refuses networks that are, or contain, groups, the loopback network or "this network".
 fn check_unicast(network: IpNet) -> Result<(), Invalid> {
-    let special = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/8", "fe80::/10", "ff00::/8"];
+    let special = [
+        "0.0.0.0/8",
+        "127.0.0.0/8",
+        "224.0.0.0/3",
+        "::/8",
+        "fe80::/10",
+        "ff00::/8",
+    ];
     let overlaps = special
         .into_iter()
         .map(|text| text.parse::<IpNet>().expect("a constant that the tests parse"))
         .any(|special| special.contains(&network) || network.contains(&special));
-    if overlaps { Err(Invalid::NetworkNotUnicast(network)) } else { Ok(()) }
+    if overlaps {
+        Err(Invalid::NetworkNotUnicast(network))
+    } else {
+        Ok(())
+    }
 }
 
 fn destinations(given: &[PathBuf], working_directory: &Path) -> Result<Vec<PathBuf>, Invalid> {
     if given.is_empty() {
         let default = working_directory.join(DEFAULT_DESTINATIONS);
-        return if default.exists() { Ok(vec![default]) } else { Err(Invalid::NoDestinations) };
+        return if default.exists() {
+            Ok(vec![default])
+        } else {
+            Err(Invalid::NoDestinations)
+        };
     }
     let mut found: Vec<PathBuf> = Vec::new();
     for path in given {

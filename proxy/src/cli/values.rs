@@ -19,7 +19,9 @@ pub(super) fn listen(text: &str) -> Result<IpAddr, String> {
         ));
     }
     if address.is_multicast() || address == IpAddr::from([255; 4]) {
-        return Err(format!("{address} is a group of machines, not an address of this one"));
+        return Err(format!(
+            "{address} is a group of machines, not an address of this one"
+        ));
     }
     Ok(address)
 }
@@ -28,8 +30,9 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
     if text.parse::<IpAddr>().is_ok() {
         return Err(format!("the length of the network is missing, as in {text}/24"));
     }
-    let network: IpNet =
-        text.parse().map_err(|_ignored| "this is not a network, as 127.66.0.0/16 would be".to_owned())?;
+    let network: IpNet = text
+        .parse()
+        .map_err(|_ignored| "this is not a network, as 127.66.0.0/16 would be".to_owned())?;
     if network.addr() != network.network() {
         return Err(format!(
             "this is an address within the network {0}; if you mean all of it, write {0}",
@@ -41,9 +44,13 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
 
 pub(super) fn metrics(text: &str) -> Result<SocketAddr, String> {
     if text.parse::<IpAddr>().is_ok() {
-        return Err(format!("the port is missing, as in {}", SocketAddr::new(text.parse().map_err(display)?, 9090)));
+        return Err(format!(
+            "the port is missing, as in {}",
+            SocketAddr::new(text.parse().map_err(display)?, 9090)
+        ));
     }
-    text.parse().map_err(|_ignored| "this is not an address with port, as 127.0.0.1:9090 would be".to_owned())
+    text.parse()
+        .map_err(|_ignored| "this is not an address with port, as 127.0.0.1:9090 would be".to_owned())
 }
 
 pub(super) fn log_level(text: &str) -> Result<tracing::Level, String> {

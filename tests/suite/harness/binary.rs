@@ -20,7 +20,10 @@ pub fn path() -> PathBuf {
 /// `target/debug/deps/suite-…` -> `target/debug/transparent-proxy`
 fn beside_this_test() -> PathBuf {
     let test = std::env::current_exe().expect("the test knows its own path");
-    let profile = test.ancestors().nth(2).expect("tests lie in deps/ of the profile's folder");
+    let profile = test
+        .ancestors()
+        .nth(2)
+        .expect("tests lie in deps/ of the profile's folder");
     profile.join("transparent-proxy")
 }
 
@@ -33,7 +36,10 @@ pub fn can_run_privileged_test() -> bool {
     if nix::unistd::Uid::effective().is_root() {
         return true;
     }
-    assert!(std::env::var_os("CI").is_none(), "this test needs root, and CI must not skip it");
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "this test needs root, and CI must not skip it"
+    );
     eprintln!("skipped: this test needs root");
     false
 }

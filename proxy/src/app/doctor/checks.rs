@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::kernel::{memlock_check, privileges_check, version_check};
 use super::Check;
+use super::kernel::{memlock_check, privileges_check, version_check};
 use crate::app::run::hosts;
 use crate::datapath::cgroup::{Mount, OwnCgroup};
 use crate::datapath::foreign::{self, AttachedProgram, Mode};
@@ -41,12 +41,24 @@ fn cgroup_checks(checks: &mut Vec<Check>) -> Option<PathBuf> {
         }
     };
     let point = mount.mount_point.display();
-    let beside_version_1 = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().contains(" - cgroup cgroup");
+    let beside_version_1 = fs::read_to_string("/proc/self/mountinfo")
+        .unwrap_or_default()
+        .contains(" - cgroup cgroup");
     checks.push(Check::ok(
         NAME,
-        if beside_version_1 { format!("at {point}, beside version 1") } else { format!("at {point}") },
+        if beside_version_1 {
+            format!("at {point}, beside version 1")
+        } else {
+            format!("at {point}")
+        },
     ));
-    Some(mount.own_cgroup().ok().filter(|path| path.is_dir()).unwrap_or(mount.mount_point))
+    Some(
+        mount
+            .own_cgroup()
+            .ok()
+            .filter(|path| path.is_dir())
+            .unwrap_or(mount.mount_point),
+    )
 }
 
 /// Loads, attaches to a cgroup that nobody is in, and lets the hook prove itself.
@@ -62,9 +74,14 @@ fn hook_checks(place: Option<&Path>, checks: &mut Vec<Check>) -> anyhow::Result<
     checks.push(Check::ok(LOAD, "the kernel accepts them"));
     let Some(place) = place else { return Ok(()) };
     checks.push(foreign_programs(place));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     checks.push(match runtime.block_on(prove(&mut datapath, place)) {
-        Ok(()) => Check::ok("hook", format!("connections from a cgroup in {} are redirected", place.display())),
+        Ok(()) => Check::ok(
+            "hook",
+            format!("connections from a cgroup in {} are redirected", place.display()),
+        ),
         Err(error) => Check::error("hook", &error),
     });
     Ok(())
@@ -74,7 +91,9 @@ async fn prove(datapath: &mut Datapath, place: &Path) -> anyhow::Result<()> {
     const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
     let cgroup = OwnCgroup::create(place, &format!("doctor-{}", std::process::id()))?;
     datapath.attach(cgroup.path())?;
-    SelfTest::new(datapath.virtual_ips(), Some(cgroup.path().to_owned())).run_once().await?;
+    SelfTest::new(datapath.virtual_ips(), Some(cgroup.path().to_owned()))
+        .run_once()
+        .await?;
     datapath.detach();
     cgroup.remove(PATIENCE).await?;
     Ok(())
@@ -100,8 +119,15 @@ fn foreign_programs(place: &Path) -> Check {
 }
 
 fn describe(program: &AttachedProgram) -> String {
-    let name = program.name.clone().unwrap_or_else(|| format!("number {}", program.id));
-    format!("{name} on {} of {}", program.hook.name(), program.cgroup.display())
+    let name = program
+        .name
+        .clone()
+        .unwrap_or_else(|| format!("number {}", program.id));
+    format!(
+        "{name} on {} of {}",
+        program.hook.name(),
+        program.cgroup.display()
+    )
 }
 
 fn ipv6() -> Check {
@@ -127,7 +153,10 @@ fn hosts_file() -> Check {
         Ok(_) => Check::ok(NAME, format!("{} can be replaced for CMD alone", hosts::SYSTEM)),
         Err(_) => Check::warning(
             NAME,
-            format!("{} does not exist: an empty one is made while a CMD runs", hosts::SYSTEM),
+            format!(
+                "{} does not exist: an empty one is made while a CMD runs",
+                hosts::SYSTEM
+            ),
             format!("run `touch {}`", hosts::SYSTEM),
         ),
     }
@@ -136,7 +165,10 @@ fn hosts_file() -> Check {
 fn name_order() -> Check {
     const NAME: &str = "order of name services";
     let nsswitch = fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default();
-    let line = nsswitch.lines().find_map(|line| line.trim_start().strip_prefix("hosts:")).map(str::trim);
+    let line = nsswitch
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix("hosts:"))
+        .map(str::trim);
     match line {
         Some(line) if !line.starts_with("files") => Check::warning(
             NAME,

@@ -25,10 +25,16 @@ pub(super) fn version(release: &str) -> Option<(u32, u32)> {
 pub(super) fn version_check(release: &str) -> Check {
     const NAME: &str = "kernel";
     match version(release) {
-        None => Check::warning(NAME, format!("the version {release:?} is not understood"), "Linux 5.8 or newer is needed"),
-        Some(found) if found < MINIMUM => {
-            Check::failed(NAME, format!("Linux {release} is too old"), "Linux 5.8 or newer is needed, 5.18 is recommended")
-        }
+        None => Check::warning(
+            NAME,
+            format!("the version {release:?} is not understood"),
+            "Linux 5.8 or newer is needed",
+        ),
+        Some(found) if found < MINIMUM => Check::failed(
+            NAME,
+            format!("Linux {release} is too old"),
+            "Linux 5.8 or newer is needed, 5.18 is recommended",
+        ),
         Some(found) if found < RECOMMENDED => Check::warning(
             NAME,
             format!("Linux {release} will do, but a refused connect says EPERM instead of ECONNREFUSED"),
@@ -41,9 +47,16 @@ pub(super) fn version_check(release: &str) -> Check {
 /// From the text of `/proc/self/status`.
 pub(super) fn privileges_check(status: &str) -> Check {
     const NAME: &str = "privileges";
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let field = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map(str::trim)
+    };
     let root = field("Uid:").and_then(|uids| uids.split_whitespace().nth(1)) == Some("0");
-    let effective = field("CapEff:").and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+    let effective = field("CapEff:")
+        .and_then(|mask| u64::from_str_radix(mask, 16).ok())
+        .unwrap_or(0);
     let has = |capability: u32| effective >> capability & 1 == 1;
     match (root, has(CAP_SYS_ADMIN), has(CAP_BPF), has(CAP_NET_ADMIN)) {
         (true, true, _, true) => Check::ok(NAME, "root"),
@@ -66,9 +79,16 @@ pub(super) fn memlock_check(release: &str, limit: u64) -> Check {
         return Check::ok(NAME, "not limited by RLIMIT_MEMLOCK on this kernel");
     }
     if limit >= ENOUGH_MEMLOCK {
-        return Check::ok(NAME, format!("RLIMIT_MEMLOCK is {} MiB or more", ENOUGH_MEMLOCK >> 20));
+        return Check::ok(
+            NAME,
+            format!("RLIMIT_MEMLOCK is {} MiB or more", ENOUGH_MEMLOCK >> 20),
+        );
     }
-    Check::warning(NAME, format!("RLIMIT_MEMLOCK is {} KiB", limit >> 10), "run `ulimit -l 65536` first")
+    Check::warning(
+        NAME,
+        format!("RLIMIT_MEMLOCK is {} KiB", limit >> 10),
+        "run `ulimit -l 65536` first",
+    )
 }
 
 #[cfg(test)]
@@ -95,12 +115,19 @@ mod tests {
 
     #[test]
     fn privileges_are_judged_by_capabilities() {
-        let status = |uid: u32, mask: &str| format!("Name:\tx\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nCapEff:\t{mask}\n");
+        let status =
+            |uid: u32, mask: &str| format!("Name:\tx\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nCapEff:\t{mask}\n");
         assert_eq!(privileges_check(&status(0, "000001ffffffffff")).state, State::Ok);
         // Root of a container with the default capabilities of Docker.
-        assert_eq!(privileges_check(&status(0, "00000000a80425fb")).state, State::Failed);
+        assert_eq!(
+            privileges_check(&status(0, "00000000a80425fb")).state,
+            State::Failed
+        );
         // BPF and NET_ADMIN alone.
-        assert_eq!(privileges_check(&status(65532, "0000008000001000")).state, State::Warning);
+        assert_eq!(
+            privileges_check(&status(65532, "0000008000001000")).state,
+            State::Warning
+        );
         assert_eq!(privileges_check(&status(1000, "0")).state, State::Failed);
     }
 

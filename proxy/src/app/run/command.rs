@@ -85,7 +85,10 @@ fn become_command(directory: &Path, command: &[OsString]) -> Result<std::convert
     signals::unblock().map_err(EnterError::Surroundings)?;
     let (program, arguments) = command.split_first().expect("clap demands at least one");
     let error = std::process::Command::new(program).args(arguments).exec();
-    Err(EnterError::Exec { program: program.clone(), error })
+    Err(EnterError::Exec {
+        program: program.clone(),
+        error,
+    })
 }
 
 fn join(cgroup: &Path) -> Result<(), EnterError> {
@@ -96,7 +99,14 @@ fn join(cgroup: &Path) -> Result<(), EnterError> {
 fn private_mounts(binds: &[Bind]) -> Result<(), EnterError> {
     unshare(CloneFlags::CLONE_NEWNS).map_err(EnterError::Namespace)?;
     let nothing: Option<&str> = None;
-    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_SLAVE, nothing).map_err(EnterError::Namespace)?;
+    mount(
+        nothing,
+        "/",
+        nothing,
+        MsFlags::MS_REC | MsFlags::MS_SLAVE,
+        nothing,
+    )
+    .map_err(EnterError::Namespace)?;
     for Bind { source, target } in binds {
         mount(Some(source), target, nothing, MsFlags::MS_BIND, nothing)
             .map_err(|error| EnterError::Bind(target.clone(), error))?;
@@ -120,7 +130,9 @@ fn describe(program: &OsString, error: &io::Error) -> String {
         io::ErrorKind::NotFound => format!("{program}: command not found"),
         io::ErrorKind::PermissionDenied => format!("{program} cannot be executed: no permission"),
         _ if error.raw_os_error() == Some(libc::ENOEXEC) => {
-            format!("{program} cannot be executed: it is neither a program for this machine nor has it a #! line")
+            format!(
+                "{program} cannot be executed: it is neither a program for this machine nor has it a #! line"
+            )
         }
         _ => format!("{program} cannot be executed: {error}"),
     }

@@ -51,7 +51,11 @@ impl PrivateHosts {
 /// One write, then the cut: a reader in between finds every new line, at worst with the
 /// end of the old text behind.
 fn write_in_place(path: &Path, text: &str) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)?;
     file.write_all_at(text.as_bytes(), 0)?;
     file.set_len(text.len() as u64)
 }
@@ -71,7 +75,10 @@ fn private(system: &str, entries: &[Entry]) -> String {
 }
 
 fn lines(entries: &[Entry]) -> String {
-    entries.iter().map(|Entry { address, name }| format!("{address} {name}\n")).collect()
+    entries
+        .iter()
+        .map(|Entry { address, name }| format!("{address} {name}\n"))
+        .collect()
 }
 
 /// A line without the names that are ours; nothing if no name remains.
@@ -80,13 +87,18 @@ fn without_names(line: &str, ours: &HashSet<String>) -> Option<String> {
     let mut fields = content.split_whitespace();
     let address = fields.next();
     let names: Vec<&str> = fields.collect();
-    let (kept, dropped): (Vec<&str>, Vec<&str>) =
-        names.into_iter().partition(|name| !ours.contains(&name.to_lowercase()));
+    let (kept, dropped): (Vec<&str>, Vec<&str>) = names
+        .into_iter()
+        .partition(|name| !ours.contains(&name.to_lowercase()));
     if dropped.is_empty() {
         return Some(line.to_owned());
     }
     let address = address.filter(|_| !kept.is_empty())?;
-    Some(format!("{address} {} {comment}", kept.join(" ")).trim_end().to_owned())
+    Some(
+        format!("{address} {} {comment}", kept.join(" "))
+            .trim_end()
+            .to_owned(),
+    )
 }
 
 /// The file of `--hosts-file`. Only the lines between two markers are ours; dropping this
@@ -103,9 +115,10 @@ impl PublicHosts {
         // The file that a symbolic link names is replaced, not the link.
         match path.canonicalize() {
             Ok(path) => Ok(Self { path, created: false }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(Self { path: path.to_owned(), created: true })
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self {
+                path: path.to_owned(),
+                created: true,
+            }),
             Err(error) => Err(error),
         }
     }
@@ -198,16 +211,22 @@ fn write_new(temporary: &Path, like: &Path, text: &str) -> io::Result<()> {
 
 /// A copy of nsswitch.conf whose `hosts:` line asks `files` first; nothing if it does so anyway.
 pub(super) fn nsswitch_with_files_first(text: &str) -> Option<String> {
-    let hosts = text.lines().find_map(|line| line.trim_start().strip_prefix("hosts:"))?;
+    let hosts = text
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix("hosts:"))?;
     let sources: Vec<&str> = hosts.split('#').next()?.split_whitespace().collect();
     if sources.first() == Some(&"files") {
         return None;
     }
     let rest: Vec<&str> = sources.into_iter().filter(|source| *source != "files").collect();
     let changed = format!("hosts: files {}", rest.join(" "));
-    let lines = text
-        .lines()
-        .map(|line| if line.trim_start().starts_with("hosts:") { changed.as_str() } else { line });
+    let lines = text.lines().map(|line| {
+        if line.trim_start().starts_with("hosts:") {
+            changed.as_str()
+        } else {
+            line
+        }
+    });
     Some(lines.fold(String::new(), |all, line| all + line + "\n"))
 }
 

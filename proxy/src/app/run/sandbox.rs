@@ -34,9 +34,9 @@ use nix::unistd::{Pid, Uid};
 pub(super) use state::{Bind, State, failure_file};
 pub use watch::watch;
 
+use super::command::{Identity, IdentityError};
 use super::hosts::{self, PrivateHosts, nsswitch_with_files_first};
 use super::signals::Signals;
-use super::command::{Identity, IdentityError};
 
 /// Holds one folder per living sandbox; see hier(7) and file-hierarchy(7).
 const RUNTIME: &str = "/run/transparent-proxy";
@@ -78,7 +78,9 @@ pub struct Limits {
 impl Limits {
     /// First thing in the life of a process.
     pub fn current() -> io::Result<Self> {
-        Ok(Self { open_files: getrlimit(Resource::RLIMIT_NOFILE)? })
+        Ok(Self {
+            open_files: getrlimit(Resource::RLIMIT_NOFILE)?,
+        })
     }
 }
 
@@ -161,13 +163,22 @@ impl Sandbox {
     /// it ends (`PR_SET_PDEATHSIG`, see prctl(2)).
     pub fn start(&self, program: &OsString, arguments: &[OsString]) -> Result<Running, Error> {
         let mut command = std::process::Command::new(&self.executable);
-        command.arg0("transparent-proxy").arg("__enter").arg(&self.directory).arg("--");
+        command
+            .arg0("transparent-proxy")
+            .arg("__enter")
+            .arg(&self.directory)
+            .arg("--");
         command.arg(program).args(arguments);
         if let Some(identity) = &self.identity {
             identity.apply_environment(&mut command);
         }
-        let child = tokio::process::Command::from(command).spawn().map_err(Error::Spawn)?;
-        Ok(Running { child, directory: self.directory.clone() })
+        let child = tokio::process::Command::from(command)
+            .spawn()
+            .map_err(Error::Spawn)?;
+        Ok(Running {
+            child,
+            directory: self.directory.clone(),
+        })
     }
 
     /// Ends what still runs in the cgroup and removes everything.
@@ -195,26 +206,38 @@ impl Sandbox {
         self.bind("hosts", hosts::SYSTEM);
         let nsswitch = fs::read_to_string(NSSWITCH).unwrap_or_default();
         if let Some(changed) = nsswitch_with_files_first(&nsswitch) {
-            fs::write(self.directory.join("nsswitch.conf"), changed).map_err(|source| self.unusable(source))?;
+            fs::write(self.directory.join("nsswitch.conf"), changed)
+                .map_err(|source| self.unusable(source))?;
             self.bind("nsswitch.conf", NSSWITCH);
         }
         if Path::new(NSCD).exists() {
-            let no_nscd = Bind { source: "/dev/null".into(), target: NSCD.into() };
+            let no_nscd = Bind {
+                source: "/dev/null".into(),
+                target: NSCD.into(),
+            };
             self.state.binds.push(no_nscd);
         }
         Ok(())
     }
 
     fn bind(&mut self, file: &str, target: &str) {
-        self.state.binds.push(Bind { source: self.directory.join(file), target: target.into() });
+        self.state.binds.push(Bind {
+            source: self.directory.join(file),
+            target: target.into(),
+        });
     }
 
     fn save(&self) -> Result<(), Error> {
-        self.state.save(&self.directory).map_err(|source| self.unusable(source))
+        self.state
+            .save(&self.directory)
+            .map_err(|source| self.unusable(source))
     }
 
     fn unusable(&self, source: io::Error) -> Error {
-        Error::Runtime { path: self.directory.clone(), source }
+        Error::Runtime {
+            path: self.directory.clone(),
+            source,
+        }
     }
 
     fn start_watcher(&self) -> Result<std::process::Child, Error> {
@@ -239,9 +262,14 @@ impl Drop for Sandbox {
 }
 
 fn make_folder(directory: &Path) -> Result<Flock<File>, Error> {
-    let unusable = |source| Error::Runtime { path: directory.to_owned(), source };
+    let unusable = |source| Error::Runtime {
+        path: directory.to_owned(),
+        source,
+    };
     fs::create_dir(directory).map_err(unusable)?;
-    leftovers::try_lock(directory).map_err(unusable)?.ok_or_else(|| Error::Busy(directory.to_owned()))
+    leftovers::try_lock(directory)
+        .map_err(unusable)?
+        .ok_or_else(|| Error::Busy(directory.to_owned()))
 }
 
 /// CMD, while it runs.
@@ -286,6 +314,9 @@ impl Running {
 
 /// As shells show it: the code itself, or 128 and the number of the signal.
 fn exit_code(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(1);
+    let code = status
+        .code()
+        .or_else(|| Some(128 + status.signal()?))
+        .unwrap_or(1);
     u8::try_from(code).unwrap_or(1)
 }

@@ -53,13 +53,19 @@ impl Received {
 
     /// What ends a service that has no CMD to pass signals on to.
     pub fn asks_to_stop(&self) -> bool {
-        matches!(self.signal, Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGHUP)
+        matches!(
+            self.signal,
+            Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGHUP
+        )
     }
 }
 
 impl Signals {
     /// Within a runtime, after [`block`].
-    #[expect(deprecated, reason = "the successor is unsafe; this descriptor is owned and stays the same")]
+    #[expect(
+        deprecated,
+        reason = "the successor is unsafe; this descriptor is owned and stays the same"
+    )]
     pub fn new() -> io::Result<Self> {
         let descriptor = SignalFd::with_flags(&set(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self(AsyncFd::new(descriptor)?))
@@ -70,7 +76,10 @@ impl Signals {
         loop {
             let mut ready = self.0.readable_mut().await?;
             let read = ready.try_io(|descriptor| {
-                descriptor.get_ref().read_signal()?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+                descriptor
+                    .get_ref()
+                    .read_signal()?
+                    .ok_or_else(|| io::ErrorKind::WouldBlock.into())
             });
             let Ok(info) = read else { continue };
             let info = info?;

@@ -52,7 +52,13 @@ pub fn render(rows: &[Row], coloured: bool) -> String {
     let cells: Vec<[String; 5]> = rows.iter().map(cells).collect();
     let widths = widths(&cells);
     let mut table = String::new();
-    push_line(&mut table, &TITLES.map(str::to_owned), &widths, coloured.then_some("1"), "");
+    push_line(
+        &mut table,
+        &TITLES.map(str::to_owned),
+        &widths,
+        coloured.then_some("1"),
+        "",
+    );
     for (row, cells) in rows.iter().zip(&cells) {
         let colour = coloured.then_some(row.state.colour());
         push_line(&mut table, cells, &widths, colour, row.state.note());
@@ -71,7 +77,9 @@ fn cells(row: &Row) -> [String; 5] {
 }
 
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
 }
 
 fn widths(cells: &[[String; 5]]) -> [usize; 5] {
@@ -92,8 +100,11 @@ fn push_line(table: &mut String, cells: &[String; 5], widths: &[usize; 5], colou
         None => (String::new(), ""),
     };
     let [w0, w1, w2, w3, _] = *widths;
-    writeln!(table, "{start}{name:w0$}{end}  {address:w1$}  {port:>w2$}  {kind:w3$}  {target}{note}")
-        .expect("writing to a string cannot fail");
+    writeln!(
+        table,
+        "{start}{name:w0$}{end}  {address:w1$}  {port:>w2$}  {kind:w3$}  {target}{note}"
+    )
+    .expect("writing to a string cannot fail");
 }
 
 #[cfg(test)]

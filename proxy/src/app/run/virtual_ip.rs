@@ -30,7 +30,11 @@ pub struct VirtualIpPool {
 
 impl VirtualIpPool {
     pub fn new(network: IpNet) -> Self {
-        Self { network, next: 1, given: HashMap::new() }
+        Self {
+            network,
+            next: 1,
+            given: HashMap::new(),
+        }
     }
 
     /// The address of a destination, a new one if it has none. For the same order at
@@ -40,7 +44,10 @@ impl VirtualIpPool {
             return Ok(*address);
         }
         if self.next >= self.last_offset() {
-            return Err(Exhausted { network: self.network, name: name.clone() });
+            return Err(Exhausted {
+                network: self.network,
+                name: name.clone(),
+            });
         }
         let address = self.nth(self.next);
         self.next += 1;
@@ -107,13 +114,18 @@ mod tests {
 
     #[test]
     fn ipv6_networks_work_too() {
-        assert_eq!(pool("fd00::/64").address(&name("a")).unwrap().to_string(), "fd00::1");
+        assert_eq!(
+            pool("fd00::/64").address(&name("a")).unwrap().to_string(),
+            "fd00::1"
+        );
     }
 
     #[test]
     fn a_network_of_256_addresses_gives_254() {
         let mut pool = pool("127.66.1.0/24");
-        let last = (0..254).map(|n| pool.address(&name(&format!("d{n}"))).unwrap()).last();
+        let last = (0..254)
+            .map(|n| pool.address(&name(&format!("d{n}"))).unwrap())
+            .last();
         assert_eq!(last.unwrap().to_string(), "127.66.1.254");
         assert!(pool.address(&name("one-too-many")).is_err());
     }

@@ -47,7 +47,11 @@ impl Identity {
         Self::choose_from(user, number("SUDO_UID"), number("SUDO_GID"))
     }
 
-    fn choose_from(user: Option<&str>, sudo_uid: Option<u32>, sudo_gid: Option<u32>) -> Result<Option<Self>, Error> {
+    fn choose_from(
+        user: Option<&str>,
+        sudo_uid: Option<u32>,
+        sudo_gid: Option<u32>,
+    ) -> Result<Option<Self>, Error> {
         match (user, sudo_uid) {
             (Some(user), _) => Self::named(user).map(Some),
             (None, None | Some(0)) => Ok(None),
@@ -60,14 +64,26 @@ impl Identity {
             Ok(uid) => User::from_uid(Uid::from_raw(uid)),
             Err(_) => User::from_name(user),
         };
-        let user = found.map_err(Error::Lookup)?.ok_or_else(|| Error::Unknown(user.to_owned()))?;
+        let user = found
+            .map_err(Error::Lookup)?
+            .ok_or_else(|| Error::Unknown(user.to_owned()))?;
         Self::of(user)
     }
 
     fn numbered(uid: u32, gid: u32) -> Result<Self, Error> {
         match User::from_uid(Uid::from_raw(uid)).map_err(Error::Lookup)? {
-            Some(user) => Self::of(User { gid: Gid::from_raw(gid), ..user }),
-            None => Ok(Self { ids: Ids { uid, gid, groups: vec![gid] }, account: None }),
+            Some(user) => Self::of(User {
+                gid: Gid::from_raw(gid),
+                ..user
+            }),
+            None => Ok(Self {
+                ids: Ids {
+                    uid,
+                    gid,
+                    groups: vec![gid],
+                },
+                account: None,
+            }),
         }
     }
 
@@ -75,8 +91,19 @@ impl Identity {
         let name = CString::new(user.name.as_str()).map_err(|_nul| Error::Unknown(user.name.clone()))?;
         let groups = getgrouplist(&name, user.gid).map_err(Error::Lookup)?;
         let groups = groups.into_iter().map(Gid::as_raw).collect();
-        let ids = Ids { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups };
-        Ok(Self { ids, account: Some(Account { name: user.name, home: user.dir, shell: user.shell }) })
+        let ids = Ids {
+            uid: user.uid.as_raw(),
+            gid: user.gid.as_raw(),
+            groups,
+        };
+        Ok(Self {
+            ids,
+            account: Some(Account {
+                name: user.name,
+                home: user.dir,
+                shell: user.shell,
+            }),
+        })
     }
 
     pub(in crate::app::run) fn ids(&self) -> Ids {
@@ -107,21 +134,39 @@ mod tests {
 
     #[test]
     fn the_caller_of_sudo_is_taken_with_the_group_that_sudo_names() {
-        let identity = Identity::choose_from(None, Some(54321), Some(54322)).unwrap().unwrap();
-        assert_eq!(identity.ids(), Ids { uid: 54321, gid: 54322, groups: vec![54322] });
+        let identity = Identity::choose_from(None, Some(54321), Some(54322))
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            identity.ids(),
+            Ids {
+                uid: 54321,
+                gid: 54322,
+                groups: vec![54322]
+            }
+        );
         assert_eq!(identity.account, None);
     }
 
     #[test]
     fn a_named_user_wins_over_the_caller_of_sudo() {
-        let identity = Identity::choose_from(Some("root"), Some(54321), None).unwrap().unwrap();
+        let identity = Identity::choose_from(Some("root"), Some(54321), None)
+            .unwrap()
+            .unwrap();
         assert_eq!(identity.ids.uid, 0);
         assert_eq!(identity.account.unwrap().name, "root");
     }
 
     #[test]
     fn a_user_may_be_given_as_a_number() {
-        assert_eq!(Identity::choose_from(Some("0"), None, None).unwrap().unwrap().ids.uid, 0);
+        assert_eq!(
+            Identity::choose_from(Some("0"), None, None)
+                .unwrap()
+                .unwrap()
+                .ids
+                .uid,
+            0
+        );
     }
 
     #[test]

@@ -34,7 +34,11 @@ pub enum Error {
 pub(super) fn places() -> Result<Vec<PathBuf>, Error> {
     let mount = Mount::find()?;
     // A cgroup outside of what is mounted here is no reason to give up.
-    let mut places: Vec<PathBuf> = mount.own_cgroup().into_iter().filter(|path| path.is_dir()).collect();
+    let mut places: Vec<PathBuf> = mount
+        .own_cgroup()
+        .into_iter()
+        .filter(|path| path.is_dir())
+        .collect();
     if !places.contains(&mount.mount_point) {
         places.push(mount.mount_point);
     }
@@ -48,7 +52,12 @@ pub(super) fn create(places: &[PathBuf], name: &str) -> Result<(PathBuf, Flock<F
         let path = place.join(format!("transparent-proxy-{name}"));
         match create_at(&path) {
             Ok(lock) => return Ok((path, lock)),
-            Err(source) => last = Some(Error::Create { path: place.clone(), source }),
+            Err(source) => {
+                last = Some(Error::Create {
+                    path: place.clone(),
+                    source,
+                })
+            }
         }
     }
     Err(last.unwrap_or(Error::Tree(TreeError::NotMounted)))
@@ -56,9 +65,11 @@ pub(super) fn create(places: &[PathBuf], name: &str) -> Result<(PathBuf, Flock<F
 
 fn create_at(path: &Path) -> io::Result<Flock<File>> {
     fs::create_dir(path)?;
-    let lock = usable(path).and_then(|()| leftovers::try_lock(path)).and_then(|lock| {
-        lock.ok_or_else(|| io::Error::new(io::ErrorKind::ResourceBusy, "somebody else locked it"))
-    });
+    let lock = usable(path)
+        .and_then(|()| leftovers::try_lock(path))
+        .and_then(|lock| {
+            lock.ok_or_else(|| io::Error::new(io::ErrorKind::ResourceBusy, "somebody else locked it"))
+        });
     lock.inspect_err(|_| {
         let _ = fs::remove_dir(path);
     })
@@ -71,7 +82,10 @@ fn usable(path: &Path) -> io::Result<()> {
     if kind.trim() == "domain" {
         return Ok(());
     }
-    Err(io::Error::new(io::ErrorKind::Unsupported, format!("a cgroup there is of type {}", kind.trim())))
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        format!("a cgroup there is of type {}", kind.trim()),
+    ))
 }
 
 /// Kills everything in a cgroup and below, and removes them. Fine if there is none.
@@ -83,7 +97,10 @@ pub(super) fn remove(path: &Path) -> Result<(), Error> {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(source) if tokio::time::Instant::now() > deadline => {
-                return Err(Error::Remove { path: path.to_owned(), source });
+                return Err(Error::Remove {
+                    path: path.to_owned(),
+                    source,
+                });
             }
             // Busy until the last process is gone.
             Err(_) => std::thread::sleep(Duration::from_millis(2)),
@@ -98,7 +115,10 @@ fn kill_all(path: &Path) -> io::Result<()> {
     }
     // Before Linux 5.14: one by one, again and again, so that forks do not get away.
     for folder in tree(path)? {
-        for pid in fs::read_to_string(folder.join("cgroup.procs"))?.lines().filter_map(|pid| pid.parse().ok()) {
+        for pid in fs::read_to_string(folder.join("cgroup.procs"))?
+            .lines()
+            .filter_map(|pid| pid.parse().ok())
+        {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }

@@ -29,14 +29,20 @@ impl Start {
 }
 
 pub(super) fn begin_start(runtime: &Path) -> Result<Start, Error> {
-    let unusable = |source| Error::Runtime { path: runtime.to_owned(), source };
+    let unusable = |source| Error::Runtime {
+        path: runtime.to_owned(),
+        source,
+    };
     let deadline = tokio::time::Instant::now() + START_DEADLINE;
     loop {
         fs::create_dir_all(runtime).map_err(unusable)?;
         match try_lock(runtime) {
             // Another one may have removed the folder between its opening and its locking.
             Ok(Some(lock)) if is_still(&lock, runtime) => {
-                return Ok(Start { runtime: runtime.to_owned(), _lock: lock });
+                return Ok(Start {
+                    runtime: runtime.to_owned(),
+                    _lock: lock,
+                });
             }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -119,7 +125,9 @@ fn remove_if_empty(file: &Path) {
 }
 
 fn named(folder: &Path, prefix: &str) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
     entries
         .filter_map(Result::ok)
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))

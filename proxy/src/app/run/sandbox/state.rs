@@ -47,9 +47,15 @@ impl State {
 
 /// Opened before the privileges are dropped, closed by the exec of CMD.
 pub(in crate::app::run) fn failure_file(directory: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(directory.join(FAILURE))
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(directory.join(FAILURE))
 }
 
 pub(super) fn failure(directory: &Path) -> Option<String> {
-    fs::read_to_string(directory.join(FAILURE)).ok().filter(|text| !text.is_empty())
+    fs::read_to_string(directory.join(FAILURE))
+        .ok()
+        .filter(|text| !text.is_empty())
 }

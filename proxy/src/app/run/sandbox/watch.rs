@@ -22,7 +22,9 @@ pub fn watch(directory: &Path) -> io::Result<()> {
     io::stdin().read_to_end(&mut nothing)?;
     // Gone already after an orderly end. Else the lock is free as soon as the kernel has
     // closed the last file of the proxy.
-    let Ok(folder) = File::open(directory) else { return Ok(()) };
+    let Ok(folder) = File::open(directory) else {
+        return Ok(());
+    };
     let _lock = Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, error)| error)?;
     leftovers::remove(directory);
     Ok(())
