@@ -28,5 +28,9 @@ fn embed(object: &Path) {
         Vec::new()
     });
     let embedded = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("ebpf");
+    // A new time alone would have the whole crate compiled again.
+    if fs::read(&embedded).is_ok_and(|old| old == programs) {
+        return;
+    }
     fs::write(&embedded, programs).expect("OUT_DIR is writable");
 }

@@ -1,5 +1,6 @@
 //! The roles: here, and only here, everything is put together.
 
+pub mod check;
 pub mod doctor;
 pub mod run;
 
@@ -25,7 +26,7 @@ pub fn start(role: Role) -> anyhow::Result<ExitCode> {
                 }
             }
         }
-        Role::Check(_) => anyhow::bail!("`check` is not part of this build"),
+        Role::Check(arguments) => check::check(&arguments.paths, arguments.format),
         Role::Doctor(arguments) => doctor::doctor(&arguments),
         Role::Enter(arguments) => Ok(run::command::enter(&arguments.directory, &arguments.command)),
         Role::Watch(arguments) => {

@@ -2,6 +2,8 @@
 
 mod basic;
 mod oauth2;
+#[cfg(test)]
+mod test_service;
 mod token_cache;
 mod token_service;
 
@@ -225,3 +227,6 @@ pub enum InvalidToken {
     #[error("the token had expired when it came")]
     Expired,
 }
+
+#[cfg(test)]
+mod tests;

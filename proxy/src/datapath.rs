@@ -58,6 +58,8 @@ pub struct Options {
     pub origin_record: bool,
     /// Let the programs report every decision. Off, the verifier removes that code.
     pub kernel_log: bool,
+    /// Refuse with EPERM, as on kernels before 5.18, which offer nothing else.
+    pub refuse_with_eperm: bool,
 }
 
 impl Default for Options {
@@ -66,6 +68,7 @@ impl Default for Options {
             ipv6: ipv6_usable(),
             origin_record: false,
             kernel_log: false,
+            refuse_with_eperm: false,
         }
     }
 }
@@ -239,7 +242,7 @@ fn wanted_programs(options: Options) -> Vec<WantedProgram> {
 fn create_maps(options: Options) -> Result<Ebpf, Error> {
     const TRACE: u8 = aya_log::Level::Trace as u8;
     let log_level = if options.kernel_log { TRACE } else { 0 };
-    let have_set_retval = u8::from(error::set_retval_is_supported());
+    let have_set_retval = u8::from(!options.refuse_with_eperm && error::set_retval_is_supported());
     EbpfLoader::new()
         // Nothing here is relocated against the kernel's types, so a missing or broken
         // /sys/kernel/btf must not matter.

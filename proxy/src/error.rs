@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use crate::{connect, credentials};
+use crate::{connect, credentials, framing};
 
 /// Everything that ends a request without an answer of the target: one variant per stage.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +16,8 @@ pub enum Error {
     Connect(#[from] connect::Error),
     #[error(transparent)]
     Credentials(#[from] credentials::Error),
+    #[error(transparent)]
+    Framing(#[from] framing::Violation),
     #[error(transparent)]
     Exchange(#[from] Exchange),
 }

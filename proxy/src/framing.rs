@@ -24,8 +24,9 @@
 //!
 //! # Assumptions
 //!
-//! - hyper's server is built with `max_headers(limits.fields)` and without `half_close` (the guard does that part,
-//!   see [`RequestGuard`]); it is served `with_upgrades`.
+//! - hyper's server and client are built with `max_headers(limits.fields)`, the server without `half_close` (the
+//!   guard does that part, see [`RequestGuard`]) and without `header_read_timeout` (which would count idle time,
+//!   too); both are run `with_upgrades`. Their `max_buf_size` is larger than [`Limits`] let a head become.
 //! - The service calls [`RequestHandle::begin`] exactly once per request, before anything else, and keeps the
 //!   [`Turn`] until the response's body has ended.
 
@@ -42,6 +43,9 @@ pub mod response;
 mod inbound;
 
 mod machine;
+
+#[cfg(test)]
+mod script;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod corpus;
@@ -93,7 +97,7 @@ pub struct Deadlines {
 impl Default for Deadlines {
     fn default() -> Self {
         Self {
-            idle: Duration::from_secs(60),
+            idle: Duration::from_mins(1),
             head: Duration::from_secs(30),
             half_closed: Duration::from_secs(5),
         }
@@ -187,10 +191,9 @@ impl Violation {
                 return Some(*violation);
             }
             // The source of a custom `io::Error` is that of the inner error, which would be passed over.
-            if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-                if let Some(violation) = inner.downcast_ref::<Self>() {
-                    return Some(*violation);
-                }
+            let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            if let Some(violation) = inner.and_then(|inner| inner.downcast_ref::<Self>()) {
+                return Some(*violation);
             }
             next = error.source();
         }

@@ -1,4 +1,5 @@
 //! What the tests are written with.
 
+pub mod certs;
 pub mod binary;
 pub mod node;

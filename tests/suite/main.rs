@@ -3,8 +3,13 @@
     unreachable_pub,
     reason = "a test binary exports nothing; `pub` marks what other modules use"
 )]
+#![expect(
+    clippy::unwrap_used,
+    reason = "in helpers as in tests: a panic says where, and fails the test"
+)]
 
 mod harness;
 
+mod oauth;
 mod redirect;
 mod run_sandbox;

@@ -2,10 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use transparent_proxy::datapath::{Datapath, Error, Options};
+use transparent_proxy::datapath::{Datapath, Error, Options, Origins};
 
 use crate::harness::node::{self, Network, PROXY4, PROXY6, Pod, at, lonely_node};
 
@@ -87,6 +89,8 @@ impl Hooked {
     }
 }
 
+/// By value, for `errno(attempt.unwrap_err())`.
+#[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
 fn errno(error: io::Error) -> i32 {
     error
         .raw_os_error()
@@ -171,6 +175,21 @@ fn another_port_of_a_virtual_ip_is_refused_and_counted() {
         );
     }
     assert_eq!(hooked.datapath.counters().read().unwrap().refused_port, 3);
+}
+
+/// Before Linux 5.18 a program cannot choose the error.
+#[test]
+fn on_old_kernels_a_refusal_is_eperm() {
+    if !node::privileged() {
+        return;
+    }
+    let hooked = Hooked::with(Options {
+        refuse_with_eperm: true,
+        ..Options::default()
+    });
+    assert_eq!(errno(hooked.connect(at(VIRTUAL4, 81)).unwrap_err()), libc::EPERM);
+    assert_eq!(errno(hooked.connect(at(VIRTUAL6, 81)).unwrap_err()), libc::EPERM);
+    hooked.assert_arrives(hooked.connect(at(VIRTUAL4, 80)).unwrap());
 }
 
 /// Passed on, the packets would leave by the default route.
@@ -314,6 +333,113 @@ fn a_pod_reaches_the_proxy_of_its_node() {
         caller.cgroup,
         transparent_proxy::datapath::cgroup::id(network.client.cgroup.path()).unwrap()
     );
+}
+
+/// The hook changes nothing about who reaches whom.
+#[test]
+fn only_the_node_reaches_the_upstream() {
+    if !node::privileged() {
+        return;
+    }
+    let network = Network::new();
+    let upstream = listen(&network.upstream);
+    let address = at(Network::UPSTREAM, upstream.local_addr().unwrap().port());
+    let mut datapath = load(false);
+    datapath.attach(network.cgroup.path()).unwrap();
+    let unreachable = network.client.run(|| TcpStream::connect(address)).unwrap_err();
+    assert_eq!(errno(unreachable), libc::ENETUNREACH);
+    let from = network
+        .node
+        .run(|| TcpStream::connect(address))
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    assert_eq!(from.ip(), at(Network::NODE_TOWARDS_UPSTREAM, 0).ip());
+}
+
+/// Two processes side by side, as in an upgrade: the new one attaches with a listener of
+/// its own before the old one stops. Nobody is refused, nobody leaves the machine.
+#[test]
+fn a_successor_takes_over_without_a_gap() {
+    const ROUNDS: usize = 5;
+    if !node::privileged() {
+        return;
+    }
+    let node = lonely_node();
+    let start = || {
+        let listener = listen(&node);
+        let mut datapath = load(true);
+        datapath
+            .virtual_ips()
+            .insert(
+                at(VIRTUAL4, 80),
+                at(PROXY4, listener.local_addr().unwrap().port()),
+            )
+            .unwrap();
+        datapath.attach(node.cgroup.path()).unwrap();
+        (listener, datapath)
+    };
+    let done = AtomicBool::new(false);
+    let connected = [AtomicUsize::new(0), AtomicUsize::new(0)];
+    let connect_until_done = &|connected: &AtomicUsize| {
+        while !done.load(Ordering::Relaxed) {
+            TcpStream::connect(at(VIRTUAL4, 80)).unwrap();
+            connected.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let all_connect_once_more = || {
+        for client in &connected {
+            let before = client.load(Ordering::Relaxed);
+            node::wait_until("a client connects", || client.load(Ordering::Relaxed) > before);
+        }
+    };
+    thread::scope(|scope| {
+        let start_serving = || {
+            let (listener, datapath) = start();
+            let (address, origins) = (listener.local_addr().unwrap(), datapath.origins());
+            (
+                address,
+                datapath,
+                scope.spawn(move || serve_until_a_direct_connection(&listener, &origins)),
+            )
+        };
+        let stop = |address: SocketAddr, server: thread::ScopedJoinHandle<'_, SocketAddr>| {
+            let last = node
+                .run(|| TcpStream::connect(at(PROXY4, address.port())))
+                .unwrap();
+            assert_eq!(
+                node::join(server).port(),
+                last.local_addr().unwrap().port(),
+                "all others have an origin"
+            );
+        };
+        let mut serving = start_serving();
+        let clients = connected
+            .each_ref()
+            .map(|count| node.start(scope, move || connect_until_done(count)));
+        for _ in 0..ROUNDS {
+            let successor = start_serving();
+            let (address, mut datapath, server) = std::mem::replace(&mut serving, successor);
+            datapath.stop_redirecting();
+            all_connect_once_more(); // so nobody is on the way to the old listener any more
+            stop(address, server);
+            assert_eq!(datapath.origins().handshakes(), 0);
+        }
+        all_connect_once_more();
+        done.store(true, Ordering::Relaxed);
+        clients.into_iter().for_each(node::join);
+        stop(serving.0, serving.2);
+    });
+}
+
+/// Returns who came without having been redirected.
+fn serve_until_a_direct_connection(listener: &TcpListener, origins: &Origins) -> SocketAddr {
+    loop {
+        let (accepted, from) = listener.accept().unwrap();
+        if origins.of(&accepted).unwrap().is_none() {
+            return from;
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 mod debian;
 mod envoy;
-mod oidc;
+mod node;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -189,9 +189,9 @@ pub(crate) fn provide(names: &[&str]) -> Result<Peers> {
     Ok(peers)
 }
 
-/// Node modules of the OAuth server that the tests start.
-pub(crate) fn provide_oidc(peers: &Peers) -> Result<()> {
-    oidc::provide(peers)
+/// Node modules of the servers and clients in `tests/peers`.
+pub(crate) fn provide_node_modules(peers: &Peers) -> Result<()> {
+    node::provide(peers)
 }
 
 fn peer(known: &Known) -> Result<Peer> {

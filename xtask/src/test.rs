@@ -91,7 +91,7 @@ fn announce_fitness() -> Result<Option<String>> {
 
 fn provide_peers() -> Result<PathBuf> {
     let peers = peers::provide(&peers::all())?;
-    peers::provide_oidc(&peers)?;
+    peers::provide_node_modules(&peers)?;
     let missing: Vec<String> = peers
         .missing()
         .map(|(name, reason)| format!("{name}: {reason}"))

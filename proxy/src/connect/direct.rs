@@ -98,8 +98,10 @@ impl Direct {
     fn allows(&self, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
         let loopback = ip.is_loopback() || ip.is_unspecified();
-        !(loopback && self.config.forbid_loopback)
-            && !self.config.own.contains(SocketAddr::new(ip, address.port()))
+        if loopback && self.config.forbid_loopback {
+            return false;
+        }
+        !self.config.own.contains(SocketAddr::new(ip, address.port()))
     }
 
     async fn attempt(&self, address: SocketAddr, options: &SocketOptions) -> io::Result<TcpStream> {

@@ -20,11 +20,11 @@ use hyper::client::conn::http2::SendRequest;
 use tokio::time::Instant;
 
 pub use self::connector::Connector;
+use self::connector::Opened;
 pub use self::http1::Http1;
 pub(crate) use self::http1::builder as http1_builder;
 pub use self::io::TargetIo;
 pub use self::key::PoolKey;
-use self::connector::Opened;
 use super::Error;
 
 /// What bodies of requests must offer to be sent over pooled connections.
@@ -47,7 +47,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { idle: Duration::from_secs(50), idle_unrepeatable: Duration::from_secs(3), max_idle: 256 }
+        Self {
+            idle: Duration::from_secs(50),
+            idle_unrepeatable: Duration::from_secs(3),
+            max_idle: 256,
+        }
     }
 }
 
@@ -80,7 +84,10 @@ const SWEEP: Duration = Duration::from_secs(5);
 impl<B: RequestBody> Pool<B> {
     /// Starts the sweep, so this needs a runtime.
     pub fn new(limits: Limits) -> Arc<Self> {
-        let pool = Arc::new(Self { origins: Mutex::default(), limits });
+        let pool = Arc::new(Self {
+            origins: Mutex::default(),
+            limits,
+        });
         tokio::spawn(sweep_periodically(Arc::downgrade(&pool)));
         pool
     }
@@ -98,16 +105,24 @@ impl<B: RequestBody> Pool<B> {
 
     fn sweep(&self) {
         let mut living = Vec::new();
-        lock(&self.origins).retain(|_key, origin| origin.upgrade().is_some_and(|origin| {
-            living.push(origin);
-            true
-        }));
-        living.iter().for_each(|origin| origin.sweep());
+        lock(&self.origins).retain(|_key, origin| {
+            origin.upgrade().is_some_and(|origin| {
+                living.push(origin);
+                true
+            })
+        });
+        for origin in living {
+            origin.sweep();
+        }
     }
 
     /// Connections waiting for a request, for metrics.
     pub fn idle(&self) -> usize {
-        lock(&self.origins).values().filter_map(Weak::upgrade).map(|origin| lock(&origin.idle).len()).sum()
+        lock(&self.origins)
+            .values()
+            .filter_map(Weak::upgrade)
+            .map(|origin| lock(&origin.idle).len())
+            .sum()
     }
 }
 
@@ -125,6 +140,10 @@ pub struct Origin<B: RequestBody> {
     connector: Connector,
     limits: Limits,
     /// The most recently used one last.
+    #[expect(
+        clippy::vec_box,
+        reason = "connections are large and move in and out for every request"
+    )]
     idle: Mutex<Vec<Box<Http1<B>>>>,
     http2: Mutex<Option<SendRequest<B>>>,
     speaks: AtomicU8,
@@ -138,7 +157,11 @@ const HTTP2: u8 = 2;
 
 impl<B: RequestBody> Origin<B> {
     fn new(connector: Connector, limits: Limits) -> Self {
-        let speaks = if connector.may_speak_http2() { UNKNOWN } else { HTTP1 };
+        let speaks = if connector.may_speak_http2() {
+            UNKNOWN
+        } else {
+            HTTP1
+        };
         Self {
             connector,
             limits,

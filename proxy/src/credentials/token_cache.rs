@@ -21,9 +21,9 @@ const BETWEEN_REJECTIONS: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// … and this long while the old token is still good.
-const LONGEST_BACKGROUND_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_BACKGROUND_PAUSE: Duration = Duration::from_mins(1);
 /// `Retry-After` is honoured up to here.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// A token as the token service sent it.
 pub(super) struct Fetched {
@@ -71,12 +71,19 @@ pub(super) struct Entry {
 #[derive(Default)]
 struct State {
     /// The call that is under way.
-    flight: Option<watch::Receiver<Option<Outcome>>>,
+    flight: Option<Flight>,
     failure: Option<Failure>,
     last_rejection: Option<Instant>,
 }
 
+type Flight = watch::Receiver<Option<Outcome>>;
 type Outcome = Result<Arc<Token>, Error>;
+
+enum Joined {
+    /// The call has ended well meanwhile.
+    Landed(Arc<Token>),
+    UnderWay(Flight),
+}
 
 /// The last call failed.
 struct Failure {
@@ -128,23 +135,9 @@ impl Entry {
         if let Some(token) = self.ready() {
             return Ok(token);
         }
-        let mut flight = {
-            let mut state = self.state();
-            // It may have come between the look and the lock.
-            if let Some(token) = self.current() {
-                return Ok(token);
-            }
-            match state.running() {
-                Some(flight) => flight,
-                None => {
-                    if let Some(failure) = &state.failure
-                        && Instant::now() < failure.ends(LONGEST_PAUSE)
-                    {
-                        return Err(failure.error.clone());
-                    }
-                    self.start(&mut state)
-                }
-            }
+        let mut flight = match self.join()? {
+            Joined::Landed(token) => return Ok(token),
+            Joined::UnderWay(flight) => flight,
         };
         match flight.wait_for(Option::is_some).await {
             Ok(outcome) => match outcome.clone().expect("waited for it") {
@@ -154,6 +147,22 @@ impl Entry {
                 outcome => outcome,
             },
             Err(_closed) => Err(Error::Cancelled),
+        }
+    }
+
+    /// The call under way, or a new one unless the last failure is too fresh.
+    fn join(self: &Arc<Self>) -> Result<Joined, Error> {
+        let mut state = self.state();
+        // It may have come between the look and the lock.
+        if let Some(token) = self.current() {
+            return Ok(Joined::Landed(token));
+        }
+        if let Some(flight) = state.running() {
+            return Ok(Joined::UnderWay(flight));
+        }
+        match &state.failure {
+            Some(failure) if Instant::now() < failure.ends(LONGEST_PAUSE) => Err(failure.error.clone()),
+            _ => Ok(Joined::UnderWay(self.start(&mut state))),
         }
     }
 
@@ -195,7 +204,7 @@ impl Entry {
     }
 
     /// In a task of its own: whoever waits may go away.
-    fn start(self: &Arc<Self>, state: &mut State) -> watch::Receiver<Option<Outcome>> {
+    fn start(self: &Arc<Self>, state: &mut State) -> Flight {
         let (result, flight) = watch::channel(None);
         state.flight = Some(flight.clone());
         let entry = Arc::clone(self);
@@ -242,7 +251,7 @@ impl Entry {
 
 impl State {
     /// `None` as well if the task of the call was lost.
-    fn running(&self) -> Option<watch::Receiver<Option<Outcome>>> {
+    fn running(&self) -> Option<Flight> {
         self.flight.clone().filter(|flight| flight.has_changed().is_ok())
     }
 }

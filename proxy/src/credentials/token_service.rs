@@ -22,7 +22,14 @@ pub(super) use exchange::{Answer, Call, Caller};
 /// Token entries that are kept; the least used go first.
 const CAPACITY: u64 = 10_000;
 /// An entry that nobody looked up for so long belongs to a configuration that is gone.
-const UNUSED: Duration = Duration::from_secs(3600);
+const UNUSED: Duration = Duration::from_hours(1);
+
+static DEFAULT_POLICY: TlsPolicy = TlsPolicy {
+    trust_all: false,
+    trust_store: CertificateStore(Vec::new()),
+    hostname_verifier: HostnameVerifier::Strict,
+    client_identity: None,
+};
 
 /// Fetches tokens and keeps them; one per process.
 pub struct TokenService {
@@ -71,19 +78,7 @@ impl TokenService {
         if client.token_service_url.scheme == Scheme::Http {
             return Ok(None);
         }
-        let default;
-        let policy = match &client.tls {
-            Some(policy) => &**policy,
-            None => {
-                default = TlsPolicy {
-                    trust_all: false,
-                    trust_store: CertificateStore::default(),
-                    hostname_verifier: HostnameVerifier::Strict,
-                    client_identity: None,
-                };
-                &default
-            }
-        };
+        let policy = client.tls.as_deref().unwrap_or(&DEFAULT_POLICY);
         TlsClient::new(policy, Alpn::Http1, &self.extra_roots).map(Some)
     }
 }

@@ -16,6 +16,9 @@ use aya::programs::loaded_programs;
 
 use super::{Error, cgroup};
 
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
 /// The hooks that ours share with others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]

@@ -55,7 +55,8 @@ impl Origins {
     }
 
     /// Removes handshakes that began longer ago than `age`: of clients that gave up in
-    /// the moment in which their connection was established. Returns how many.
+    /// the moment in which their connection was established. Returns how many. To be
+    /// called now and then, with more than the two minutes that a handshake can take.
     pub fn sweep(&self, age: Duration) -> usize {
         let Some(oldest) = now().checked_sub(age) else {
             return 0;

@@ -31,10 +31,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum SelfTestError {
     #[error(
-        "connections from {} are not redirected: the hook is gone, or another program comes before it",
+        "connections from {} are not redirected: the hook is gone, or another program comes before it ({said})",
         .place.as_ref().map_or("this cgroup".into(), |path| path.display().to_string())
     )]
-    NotRedirected { place: Option<PathBuf> },
+    NotRedirected { place: Option<PathBuf>, said: String },
     #[error("the self test took longer than {} s", PATIENCE.as_secs())]
     Deadline,
     #[error("the self test cannot use the hooked cgroup; was it removed?")]
@@ -96,8 +96,8 @@ impl SelfTest {
         let mut child = self.start(secret.address, &token).await?;
         tokio::select! {
             accepted = expect(&listener, &token) => accepted.map_err(io("accept"))?,
-            () = failure(&mut child) => {
-                return Err(SelfTestError::NotRedirected { place: self.cgroup.clone() });
+            said = failure(&mut child) => {
+                return Err(SelfTestError::NotRedirected { place: self.cgroup.clone(), said });
             }
         }
         // Nobody of ours stays in the cgroup, or it could not be removed.
@@ -113,7 +113,7 @@ impl SelfTest {
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .map_err(io("start its child"))?;
@@ -146,11 +146,18 @@ async fn expect(listener: &TcpListener, token: &str) -> std::io::Result<()> {
     }
 }
 
-/// Until the child says that it failed; if it says the opposite, the listener knows.
-async fn failure(child: &mut Child) {
+/// What the child says when it failed; if it did not, the listener knows.
+async fn failure(child: &mut Child) -> String {
+    const ENOUGH: u64 = 500;
+    let mut said = Vec::new();
+    if let Some(errors) = &mut child.stderr {
+        // What cannot be read is not worth a second error.
+        let _ = errors.take(ENOUGH).read_to_end(&mut said).await;
+    }
     if child.wait().await.is_ok_and(|status| status.success()) {
         std::future::pending::<()>().await;
     }
+    String::from_utf8_lossy(&said).trim_end().to_owned()
 }
 
 /// A random address of 127/8: if nothing redirects it, it does not leave the machine.
@@ -190,7 +197,10 @@ impl Drop for SecretAddress<'_> {
 pub fn probe_main() -> ExitCode {
     match probe() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

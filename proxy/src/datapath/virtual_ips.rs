@@ -92,8 +92,14 @@ impl MapsOfVirtualIps {
         self.targets.insert(key, target, 0)?;
         let ports = self.ports.entry(key.ip).or_default();
         ports.insert(key.port);
-        self.ips
-            .insert(key.ip, u32::try_from(ports.len()).unwrap_or(u32::MAX), 0)
+        let served = u32::try_from(ports.len()).unwrap_or(u32::MAX);
+        let inserted = self.ips.insert(key.ip, served, 0);
+        if inserted.is_err() && served == 1 {
+            // The table is full: as if nothing had happened.
+            self.ports.remove(&key.ip);
+            self.targets.remove(&key)?;
+        }
+        inserted
     }
 
     /// The port first here, too: in between it is refused and does not leave the machine.

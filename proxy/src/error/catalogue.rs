@@ -1,10 +1,13 @@
 //! One row for every way to fail: the only place that knows status codes and messages of errors.
 
+use std::time::Duration;
+
 use http::StatusCode;
 
 use super::{Error, Exchange};
 use crate::connect::{self, TlsFailure};
 use crate::credentials;
+use crate::framing::Violation;
 
 /// Who is to blame, as `x-error-origin` spells it.
 ///
@@ -30,7 +33,7 @@ pub struct Entry {
     pub id: &'static str,
     pub status: StatusCode,
     pub origin: Origin,
-    /// `<name>`, `<seconds>` and `<headers>` are filled in by [`message`].
+    /// `<name>`, `<seconds>`, `<headers>` and `<reason>` are filled in by [`message`].
     pub message: &'static str,
     /// Status of the internal call that failed.
     pub internal_code: Option<u16>,
@@ -57,6 +60,7 @@ pub fn entry(error: &Error) -> Entry {
     match error {
         Error::Connect(error) => connect_entry(error),
         Error::Credentials(error) => credentials_entry(error),
+        Error::Framing(violation) => framing_entry(*violation),
         Error::Exchange(error) => exchange_entry(error),
     }
 }
@@ -68,6 +72,7 @@ pub fn message(error: &Error, destination: &str) -> String {
         .replace("<name>", destination)
         .replace("<seconds>", &seconds(error))
         .replace("<headers>", &headers(error))
+        .replace("<reason>", &reason(error))
 }
 
 fn seconds(error: &Error) -> String {
@@ -75,15 +80,24 @@ fn seconds(error: &Error) -> String {
         Error::Connect(connect::Error::TimedOut(limit)) | Error::Exchange(Exchange::NotAnswering(limit)) => {
             limit.as_secs().to_string()
         }
-        Error::Connect(_) | Error::Credentials(_) | Error::Exchange(_) => String::new(),
+        Error::Connect(_) | Error::Credentials(_) | Error::Framing(_) | Error::Exchange(_) => String::new(),
     }
 }
 
 fn headers(error: &Error) -> String {
     match error {
-        Error::Exchange(Exchange::RepeatedHeaders(names)) => {
-            names.iter().map(http::HeaderName::as_str).collect::<Vec<_>>().join(", ")
-        }
+        Error::Exchange(Exchange::RepeatedHeaders(names)) => names
+            .iter()
+            .map(http::HeaderName::as_str)
+            .collect::<Vec<_>>()
+            .join(", "),
+        Error::Connect(_) | Error::Credentials(_) | Error::Framing(_) | Error::Exchange(_) => String::new(),
+    }
+}
+
+fn reason(error: &Error) -> String {
+    match error {
+        Error::Framing(violation) => violation.to_string(),
         Error::Connect(_) | Error::Credentials(_) | Error::Exchange(_) => String::new(),
     }
 }
@@ -103,7 +117,10 @@ const CONNECT_FAILED: Entry = Entry {
 
 macro_rules! connect_failed {
     ($reason:literal) => {
-        concat!("Failed to establish connection to the target system of destination '<name>'. ", $reason)
+        concat!(
+            "Failed to establish connection to the target system of destination '<name>'. ",
+            $reason
+        )
     };
 }
 
@@ -153,9 +170,11 @@ fn connect_entry(error: &connect::Error) -> Entry {
             remedy: "Check firewalls towards the target system, or raise URL.connectionTimeoutInSeconds.",
             ..CONNECT_FAILED
         },
-        E::Io(_) => {
-            Entry { id: "target_connection_failed", message: connect_failed!("Connection failed."), ..CONNECT_FAILED }
-        }
+        E::Io(_) => Entry {
+            id: "target_connection_failed",
+            message: connect_failed!("Connection failed."),
+            ..CONNECT_FAILED
+        },
     }
 }
 
@@ -198,40 +217,71 @@ fn tls_entry(failure: &TlsFailure) -> Entry {
             "Check that the target system speaks TLS on this port and accepts the server name.",
         ),
     };
-    Entry { id, message, remedy, ..CONNECT_FAILED }
+    Entry {
+        id,
+        message,
+        remedy,
+        ..CONNECT_FAILED
+    }
 }
 
-/// A target's token service is not the Destination service, so the messages name what it is.
+const CREDENTIALS: Entry = Entry {
+    message: "The token service of destination '<name>' is currently not available. Retry the request later.",
+    step: "credentials",
+    ..CONNECT_FAILED
+};
+
+/// The proxy asks a destination's token service itself, so the messages name that
+/// instead of the Destination service.
 fn credentials_entry(error: &credentials::Error) -> Entry {
     use credentials::Error as E;
     match error {
-        E::Tls(_) | E::TokenServiceUrl(_) => Entry {
-            id: "token_service_settings",
+        E::Tls(_) => Entry {
+            id: "token_service_tls",
             message: INVALID_OAUTH,
-            step: "credentials",
-            remedy: "Check tokenServiceURL, and the key store and trust store for it.",
-            ..CONNECT_FAILED
+            remedy: "Correct tokenService.KeyStoreLocation and the trust settings of the destination.",
+            ..CREDENTIALS
         },
-        E::TokenServiceUnreachable(_)
-        | E::TokenServiceTimedOut(_)
-        | E::TokenServiceProtocol
-        | E::Cancelled => Entry {
+        E::TokenServiceUrl(_) => Entry {
+            id: "token_service_url",
+            message: INVALID_OAUTH,
+            remedy: "Correct tokenServiceURL.",
+            ..CREDENTIALS
+        },
+        E::TokenServiceUnreachable(_) => Entry {
             id: "token_service_unreachable",
-            message: "The token service of destination '<name>' is currently not available. Retry the request later.",
-            step: "credentials",
             remedy: "Check tokenServiceURL and that the token service can be reached from here.",
-            ..CONNECT_FAILED
+            ..CREDENTIALS
         },
-        E::TokenServiceStatus { status, retry_after, .. } => {
-            token_status_entry(status.as_u16(), retry_after.map(|wait| wait.as_secs().max(1)))
+        E::TokenServiceTimedOut(_) => Entry {
+            id: "token_service_timeout",
+            status: StatusCode::GATEWAY_TIMEOUT,
+            remedy: "Look for what keeps the token service busy, or raise tokenServiceURL.SocketReadTimeoutInSeconds.",
+            ..CREDENTIALS
         },
-        E::InvalidTokenResponse { .. } => Entry {
+        E::TokenServiceProtocol => Entry {
+            id: "token_service_protocol",
+            remedy: "Check that tokenServiceURL names an HTTP endpoint (http:// or https://).",
+            ..CREDENTIALS
+        },
+        E::TokenServiceStatus {
+            status, retry_after, ..
+        } => token_status_entry(*status, *retry_after),
+        E::InvalidTokenResponse(_) => Entry {
             id: "token_response_invalid",
             message: INVALID_OAUTH,
+            internal_code: error.status().map(|status| status.as_u16()),
             grpc_status: GRPC_UNAUTHENTICATED,
-            step: "credentials",
             remedy: "Check that tokenServiceURL names a token endpoint (RFC 6749, section 5.1).",
-            ..CONNECT_FAILED
+            ..CREDENTIALS
+        },
+        E::Cancelled => Entry {
+            id: "shutting_down",
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            message: "The proxy is shutting down. Retry the request.",
+            retry_after: Some(1),
+            remedy: "Nothing; the next instance answers.",
+            ..CREDENTIALS
         },
     }
 }
@@ -239,30 +289,30 @@ fn credentials_entry(error: &credentials::Error) -> Entry {
 const INVALID_OAUTH: &str = "Invalid OAuth configuration in destination '<name>' referred in Destination CR '<name>'. \
                              Contact the Destination Administrator.";
 
-fn token_status_entry(status: u16, retry_after: Option<u64>) -> Entry {
-    if status == 429 || status >= 500 {
+fn token_status_entry(status: StatusCode, retry_after: Option<Duration>) -> Entry {
+    if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
         return Entry {
             id: "token_service_failed",
-            message: "The token service of destination '<name>' is currently not available. Retry the request later.",
-            internal_code: Some(status),
-            retry_after,
-            step: "credentials",
+            internal_code: Some(status.as_u16()),
+            retry_after: retry_after.map(|wait| wait.as_secs()),
             remedy: "Look into the logs of the token service.",
-            ..CONNECT_FAILED
+            ..CREDENTIALS
         };
     }
     Entry {
         id: "token_service_refused",
         message: INVALID_OAUTH,
-        internal_code: Some(status),
+        internal_code: Some(status.as_u16()),
         grpc_status: GRPC_UNAUTHENTICATED,
-        step: "credentials",
         remedy: "Check client id, client secret or certificate, user and scope of the destination.",
-        ..CONNECT_FAILED
+        ..CREDENTIALS
     }
 }
 
-const EXCHANGE: Entry = Entry { step: "exchange", ..CONNECT_FAILED };
+const EXCHANGE: Entry = Entry {
+    step: "exchange",
+    ..CONNECT_FAILED
+};
 
 const BAD_REQUEST: Entry = Entry {
     status: StatusCode::BAD_REQUEST,
@@ -271,6 +321,78 @@ const BAD_REQUEST: Entry = Entry {
     remedy: "Correct the application's request.",
     ..CONNECT_FAILED
 };
+
+const METHOD_NOT_ALLOWED: Entry = Entry {
+    id: "method_not_allowed",
+    status: StatusCode::METHOD_NOT_ALLOWED,
+    message: "The method CONNECT is not supported on this endpoint.",
+    remedy: "Send the request itself here; this is not a forward proxy.",
+    closes: true,
+    ..BAD_REQUEST
+};
+
+const MALFORMED: Entry = Entry {
+    id: "malformed_request",
+    message: "The request is not valid HTTP: <reason>.",
+    closes: true,
+    ..BAD_REQUEST
+};
+
+fn framing_entry(violation: Violation) -> Entry {
+    use Violation as V;
+    match violation {
+        V::Connect => METHOD_NOT_ALLOWED,
+        V::TlsNotSupported => Entry {
+            id: "tls_not_supported",
+            message: "TLS is not supported on this endpoint. Use http.",
+            remedy: "Let the application use http:// here; towards the target system the proxy speaks TLS.",
+            ..MALFORMED
+        },
+        V::HeadTimeout => Entry {
+            id: "request_timeout",
+            status: StatusCode::REQUEST_TIMEOUT,
+            message: "The head of the request was not complete in time.",
+            ..MALFORMED
+        },
+        V::TargetTooLong => Entry {
+            id: "uri_too_long",
+            status: StatusCode::URI_TOO_LONG,
+            message: "The request target is longer than this endpoint accepts.",
+            ..MALFORMED
+        },
+        V::HeadTooLarge | V::TooManyFields => Entry {
+            id: "header_too_large",
+            status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            message: "The header of the request is larger than this endpoint accepts.",
+            ..MALFORMED
+        },
+        V::RequestLine
+        | V::StatusLine
+        | V::Version
+        | V::Target
+        | V::BareLineFeed
+        | V::BareCarriageReturn
+        | V::ObsFold
+        | V::SpaceBeforeColon
+        | V::FieldName
+        | V::FieldValue
+        | V::MissingHost
+        | V::SeveralHosts
+        | V::InvalidHost
+        | V::LengthAndTransferEncoding
+        | V::SeveralContentLengths
+        | V::ContentLength
+        | V::TransferEncoding
+        | V::TransferEncodingInHttp10
+        | V::ChunkSize
+        | V::ChunkExtension
+        | V::ChunkEnd
+        | V::Trailer
+        | V::Unsolicited
+        | V::UnexpectedUpgrade
+        | V::TooManyInterim => MALFORMED,
+    }
+}
 
 fn exchange_entry(error: &Exchange) -> Entry {
     use Exchange as E;
@@ -283,14 +405,7 @@ fn exchange_entry(error: &Exchange) -> Entry {
             remedy: "Check that the destination exists and is valid.",
             ..EXCHANGE
         },
-        E::MethodNotAllowed => Entry {
-            id: "method_not_allowed",
-            status: StatusCode::METHOD_NOT_ALLOWED,
-            message: "The method CONNECT is not supported on this endpoint.",
-            remedy: "Send the request itself here; this is not a forward proxy.",
-            closes: true,
-            ..BAD_REQUEST
-        },
+        E::MethodNotAllowed => METHOD_NOT_ALLOWED,
         E::RepeatedHeaders(_) => Entry {
             id: "repeated_headers",
             message: "The following headers: [<headers>] should be passed only once. Check your request parameters.",

@@ -13,8 +13,10 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const ERROR_MESSAGE: HeaderName = HeaderName::from_static("x-error-message");
 const ERROR_ORIGIN: HeaderName = HeaderName::from_static("x-error-origin");
 /// Clients in the field read the internal code under either name.
-const INTERNAL_CODE: [HeaderName; 2] =
-    [HeaderName::from_static("x-internal-error-code"), HeaderName::from_static("x-error-internal-code")];
+const INTERNAL_CODE: [HeaderName; 2] = [
+    HeaderName::from_static("x-internal-error-code"),
+    HeaderName::from_static("x-error-internal-code"),
+];
 const PROXY_SERVER: HeaderName = HeaderName::from_static("x-proxy-server");
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -31,7 +33,11 @@ const GRPC_ENCODED: &AsciiSet = &CONTROLS.add(b'%');
 pub fn is_error_field(name: &str) -> bool {
     matches!(
         name,
-        "x-error-message" | "x-error-origin" | "x-internal-error-code" | "x-error-internal-code" | "x-proxy-server"
+        "x-error-message"
+            | "x-error-origin"
+            | "x-internal-error-code"
+            | "x-error-internal-code"
+            | "x-proxy-server"
     )
 }
 
@@ -57,7 +63,11 @@ pub fn response(error: &Error, asked: Asked<'_>) -> Response<Bytes> {
         (StatusCode::OK, Bytes::new())
     } else {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let body = if asked.head { Bytes::new() } else { json(&entry, &message, asked.request_id) };
+        let body = if asked.head {
+            Bytes::new()
+        } else {
+            json(&entry, &message, asked.request_id)
+        };
         (entry.status, body)
     };
     let mut response = Response::new(body);
@@ -98,7 +108,13 @@ fn header_text(text: &str) -> HeaderValue {
     let printable: String = text
         .chars()
         .take(MAX_HEADER_TEXT)
-        .map(|character| if matches!(character, ' '..='~') { character } else { '?' })
+        .map(|character| {
+            if matches!(character, ' '..='~') {
+                character
+            } else {
+                '?'
+            }
+        })
         .collect();
     HeaderValue::from_maybe_shared(Bytes::from(printable)).expect("printable ASCII is a valid field value")
 }
@@ -127,7 +143,9 @@ fn json(entry: &Entry, message: &str, request_id: &HeaderValue) -> Bytes {
         internal_error_code: entry.internal_code,
         request_id: request_id.to_str().unwrap_or_default(),
     };
-    serde_json::to_vec(&Document { error }).map(Bytes::from).unwrap_or_default()
+    serde_json::to_vec(&Document { error })
+        .map(Bytes::from)
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

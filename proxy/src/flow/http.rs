@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
-use http::uri::{Authority, Scheme};
+use http::uri::{Authority, InvalidUri, Scheme};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
@@ -31,11 +31,12 @@ use self::app::AppConnection;
 use self::headers::{Kind, Rules};
 use self::metrics::DestinationMetrics;
 use self::target::Target;
-use crate::connect::{self, Dialer};
 use crate::connect::pool::{Connector, Origin, Pool, PoolKey};
+use crate::connect::{self, Dialer};
 use crate::credentials::{self, Authenticator, Injection, TokenService};
 use crate::error::render::{self, Asked};
 use crate::error::{Error, Exchange, catalogue};
+use crate::framing::Turn;
 use crate::resolve::destination::{self, Destination, HttpDestination};
 
 /// What all HTTP destinations of a process share.
@@ -59,13 +60,13 @@ pub struct HttpSettings {
 
 /// Why a destination cannot be served at all.
 #[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    #[error("TLS to the target cannot be set up: {0}")]
+pub enum Unusable {
+    #[error("TLS settings: {0}")]
     Tls(#[from] connect::tls::Error),
-    #[error(transparent)]
+    #[error("authentication: {0}")]
     Credentials(#[from] credentials::Error),
-    #[error("the URL's host and port cannot be sent to a server: {0}")]
-    Authority(#[source] http::uri::InvalidUri),
+    #[error("host: {0}")]
+    Host(#[source] InvalidUri),
 }
 
 /// One version of one HTTP destination, ready to serve: whatever depends on the
@@ -84,7 +85,11 @@ pub struct HttpService {
 }
 
 impl HttpService {
-    pub fn new(destination: &Destination, http: &Arc<HttpDestination>, parts: HttpParts) -> Result<Self, SetupError> {
+    pub fn new(
+        destination: &Destination,
+        http: &Arc<HttpDestination>,
+        parts: HttpParts,
+    ) -> Result<Self, Unusable> {
         // No property opts in to HTTP/2 without TLS yet.
         let http2_prior_knowledge = false;
         let key = PoolKey::new(destination.version, http, http2_prior_knowledge);
@@ -98,8 +103,7 @@ impl HttpService {
                 destination::Scheme::Http => Scheme::HTTP,
                 destination::Scheme::Https => Scheme::HTTPS,
             },
-            authority: Authority::try_from(rules.host().as_bytes())
-                .map_err(SetupError::Authority)?,
+            authority: Authority::try_from(rules.host().as_bytes()).map_err(Unusable::Host)?,
             rules,
             read_timeout: http.read_timeout,
             origin: parts.pool.origin(key, connector),
@@ -109,20 +113,35 @@ impl HttpService {
     }
 
     /// Answers one request. Every failure is an answer too.
-    async fn handle(&self, request: Request<Incoming>, app: Arc<AppConnection>) -> Response<ResponseBody> {
+    ///
+    /// `turn` is the request's on an HTTP/1 connection; it lasts as long as the answer.
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+        turn: Option<Turn>,
+        app: Arc<AppConnection>,
+    ) -> Response<ResponseBody> {
         self.metrics.received.inc();
         let started = self.settings.access_log.then(Instant::now);
         let request_id = request_id::of(request.headers());
         let caller = Caller::of(&request);
-        let line = started.map(|started| (started, request.method().clone(), request.uri().path().to_owned()));
-        let response = match self.forward(request, &request_id, &caller, &app).await {
+        let line =
+            started.map(|started| (started, request.method().clone(), request.uri().path().to_owned()));
+        let forwarded = match turn.as_ref().and_then(Turn::violation) {
+            Some(violation) => Err(violation.into()),
+            None => self.forward(request, &request_id, &caller, &app).await,
+        };
+        let response = match forwarded {
             Ok(response) => self.answered(response, &request_id),
             Err(error) => self.failed_answer(&error, &request_id, &caller),
         };
         if let Some((started, method, path)) = line {
             self.log_access(&method, &path, response.status(), &request_id, started);
         }
-        response
+        match turn {
+            Some(turn) => keep_turn(response, turn),
+            None => response,
+        }
     }
 
     async fn forward(
@@ -145,7 +164,9 @@ impl HttpService {
             }
         };
         let response = match &self.settings.retry {
-            Some(retry) => Box::pin(self.exchange_with_retries(request, &injection, retry, app, caller.resets)).await,
+            Some(retry) => {
+                Box::pin(self.exchange_with_retries(request, &injection, retry, app, caller.resets)).await
+            }
             None => self.exchange(request, app, caller.resets).await,
         }?;
         if response.status() == StatusCode::UNAUTHORIZED {
@@ -174,7 +195,10 @@ impl HttpService {
             },
         };
         parts.uri = Uri::from(path);
-        let kind = Kind { unknown_length: body.has_unknown_length(), upgrade };
+        let kind = Kind {
+            unknown_length: body.has_unknown_length(),
+            upgrade,
+        };
         parts.headers = self.rules.request(parts.headers, &injection, request_id, kind);
         Ok((Request::from_parts(parts, body), injection))
     }
@@ -192,9 +216,19 @@ impl HttpService {
         Response::from_parts(parts, body)
     }
 
-    fn failed_answer(&self, error: &Error, request_id: &HeaderValue, caller: &Caller) -> Response<ResponseBody> {
+    fn failed_answer(
+        &self,
+        error: &Error,
+        request_id: &HeaderValue,
+        caller: &Caller,
+    ) -> Response<ResponseBody> {
         self.log_failure(error, request_id);
-        let asked = Asked { destination: &self.name, request_id, head: caller.head, grpc: caller.grpc };
+        let asked = Asked {
+            destination: &self.name,
+            request_id,
+            head: caller.head,
+            grpc: caller.grpc,
+        };
         let mut response = render::response(error, asked).map(ResponseBody::full);
         if caller.http2 {
             response.headers_mut().remove(CONNECTION);
@@ -218,7 +252,14 @@ impl HttpService {
         );
     }
 
-    fn log_access(&self, method: &Method, path: &str, status: StatusCode, request_id: &HeaderValue, started: Instant) {
+    fn log_access(
+        &self,
+        method: &Method,
+        path: &str,
+        status: StatusCode,
+        request_id: &HeaderValue,
+        started: Instant,
+    ) {
         tracing::info!(
             target: "access",
             request_id = request_id.to_str().unwrap_or_default(),
@@ -249,7 +290,8 @@ impl Caller {
             head: request.method() == Method::HEAD,
             grpc: http2 && is_grpc(request),
             http2,
-            upgrades: request.version() == Version::HTTP_11 && headers::wanted_upgrade(request.headers()).is_some(),
+            upgrades: request.version() == Version::HTTP_11
+                && headers::wanted_upgrade(request.headers()).is_some(),
             resets: request.version() == Version::HTTP_10,
         }
     }
@@ -258,6 +300,14 @@ impl Caller {
 fn is_grpc(request: &Request<Incoming>) -> bool {
     let content_type = request.headers().get(CONTENT_TYPE);
     content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The turn ends with the answer's body. After a switch of protocols the guard looks away.
+fn keep_turn(response: Response<ResponseBody>, turn: Turn) -> Response<ResponseBody> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        turn.upgraded();
+    }
+    response.map(|body| body.keeping(turn))
 }
 
 fn check(parts: &Parts) -> Result<(), Exchange> {

@@ -100,7 +100,7 @@ impl TcpService {
         .await;
         if !matches!(end, End::Broken { .. }) {
             app.close();
-            self.bound_delivery(target.close());
+            self.bound_delivery(&target.close());
         }
         Verdict::Relayed(end)
     }
@@ -127,9 +127,9 @@ impl TcpService {
 
     /// `tcp.socket.linger` without a close(2) that waits: the kernel goes on delivering for that
     /// long and aborts the connection then (`TCP_USER_TIMEOUT`, tcp(7)).
-    fn bound_delivery(&self, target: TcpStream) {
+    fn bound_delivery(&self, target: &TcpStream) {
         if let Some(linger) = self.target.socket.linger.filter(|linger| !linger.is_zero())
-            && let Err(error) = SockRef::from(&target).set_tcp_user_timeout(Some(linger))
+            && let Err(error) = SockRef::from(target).set_tcp_user_timeout(Some(linger))
         {
             debug!(%error, "linger cannot be set");
         }

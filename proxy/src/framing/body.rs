@@ -16,7 +16,7 @@ const SIZE_DIGITS_MAX: u8 = 15;
 #[derive(Debug, Clone)]
 pub enum BodyScan {
     Length(u64),
-    Chunked(Box<ChunkScan>),
+    Chunked(ChunkScan),
     /// Of a response without a length.
     UntilClose,
 }
@@ -26,7 +26,7 @@ pub type Fed = Result<usize, (usize, Violation)>;
 
 impl BodyScan {
     pub fn chunked(limits: &Limits) -> Self {
-        Self::Chunked(Box::new(ChunkScan::new(limits)))
+        Self::Chunked(ChunkScan::new(limits))
     }
 
     /// How many of these bytes belong to the body; fewer than all if it ends, or goes wrong, among them.
@@ -160,13 +160,18 @@ impl ChunkScan {
 
     fn extension(&mut self, byte: u8) -> Result<State, Violation> {
         self.extensions += 1;
-        let fits = self.extensions <= EXTENSIONS_MAX;
-        match (self.state, byte) {
-            (State::Extension, b'\r') => Ok(State::SizeEnd),
-            (State::Size | State::Space, b' ' | b'\t') if fits => Ok(State::Space),
-            (State::Size | State::Space, b';') if fits => Ok(State::Extension),
-            (State::Extension, b'\t' | b' '..=b'~' | 0x80..) if fits => Ok(State::Extension),
-            _ => Err(Violation::ChunkExtension),
+        let next = match (self.state, byte) {
+            (State::Extension, b'\r') => return Ok(State::SizeEnd),
+            (State::Extension, b'\t' | b' '..=b'~' | 0x80..) | (State::Size | State::Space, b';') => {
+                State::Extension
+            }
+            (State::Size | State::Space, b' ' | b'\t') => State::Space,
+            _ => return Err(Violation::ChunkExtension),
+        };
+        if self.extensions <= EXTENSIONS_MAX {
+            Ok(next)
+        } else {
+            Err(Violation::ChunkExtension)
         }
     }
 

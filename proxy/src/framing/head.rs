@@ -129,11 +129,10 @@ impl HeadScan {
             Side::Response => Violation::StatusLine,
         };
         match (line, self.stage) {
-            ([], _) => Ok(()),
+            ([], _) | ([b'\r'] | [b'\r', b'\n', ..], Stage::Start) => Ok(()),
             ([0x16], _) if self.side == Side::Request => Ok(()),
             ([0x16, 0x03, ..], _) if self.side == Side::Request => Err(Violation::TlsNotSupported),
             ([b'\n', ..], _) => Err(Violation::BareLineFeed),
-            ([b'\r'] | [b'\r', b'\n', ..], Stage::Start) => Ok(()),
             ([b'\r', ..], Stage::Start) => Err(Violation::BareCarriageReturn),
             ([first, ..], _) if fields::is_token_byte(*first) => Ok(()),
             _ => Err(malformed),

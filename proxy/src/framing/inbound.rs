@@ -9,6 +9,9 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::machine::{Judged, Machine, Then};
 
+/// More memory than this is given back when a connection does not need it any more.
+const KEPT: usize = 4096;
+
 /// The beginning of an incomplete head, or what was read behind an offered upgrade. Empty most of the time.
 #[derive(Debug, Default)]
 pub(super) struct Inbound {
@@ -29,6 +32,9 @@ impl Inbound {
         buf.put_slice(&self.bytes[..len]);
         self.bytes.advance(len);
         self.cleared -= len;
+        if self.bytes.is_empty() && len > KEPT {
+            self.bytes = BytesMut::new();
+        }
         len > 0
     }
 

@@ -19,13 +19,17 @@ use super::machine::{Requests, Then};
 use super::{Deadlines, Limits, Violation};
 
 /// What hyper reads in place of a refused request. It ends the connection.
-const REPLACEMENT: &[u8] = b"GET / HTTP/1.1\r\nhost: invalid\r\nconnection: close\r\n\r\n";
+pub(super) const REPLACEMENT: &[u8] = b"GET / HTTP/1.1\r\nhost: invalid\r\nconnection: close\r\n\r\n";
 /// <https://www.rfc-editor.org/rfc/rfc9113#section-3.4>
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long, and for how many bytes, a refused client is listened to after the answer. To close while it still
 /// sends would reset the connection, and the answer could be lost (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
+/// Bytes that are read behind an offered upgrade before it is decided.
+const HELD_MAX: usize = 16 * 1024;
+/// Keeps a setting of zero from spinning.
+const SHORTEST_IDLE: Duration = Duration::from_millis(10);
 
 /// What an application speaks, by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,7 +178,8 @@ impl<IO> RequestGuard<IO> {
     /// The client sends no more. hyper takes that for the end of everything, so it has to wait for the answers.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.handle.register(cx.waker());
-        if self.in_flight() || self.write_blocked {
+        let busy = self.in_flight() || self.write_blocked;
+        if busy && !self.machine.is_transparent() {
             ready!(self.poll_half_closed(cx));
         }
         Poll::Ready(Ok(()))
@@ -198,33 +203,14 @@ impl<IO> RequestGuard<IO> {
             return Step::Again;
         }
         // The timer runs while a request is answered, too, as hyper does not look here again when it has been.
-        while self
-            .timer
-            .poll(cx, self.last_write + self.deadlines.idle)
-            .is_ready()
-        {
+        let idle = self.deadlines.idle.max(SHORTEST_IDLE);
+        while self.timer.poll(cx, self.last_write + idle).is_ready() {
             if !self.in_flight() {
                 return Step::Return(Poll::Ready(Ok(())));
             }
             self.last_write = Instant::now();
         }
         Step::Return(Poll::Pending)
-    }
-
-    fn poll_without_socket(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Option<Step> {
-        if buf.remaining() == 0 || self.inbound.deliver(buf) {
-            return Some(Step::Return(Poll::Ready(Ok(()))));
-        }
-        match self.phase {
-            Phase::Reading => self.ended_at.is_some().then(|| Step::Return(self.poll_end(cx))),
-            // Anything else would be the end of the stream for hyper, while it answers.
-            Phase::Refused => Some(Step::Return(Poll::Pending)),
-            Phase::Broken(violation) => Some(Step::Return(Poll::Ready(Err(violation.into())))),
-            Phase::Held => Some(match self.poll_decision(cx) {
-                Poll::Ready(()) => Step::Again,
-                Poll::Pending => Step::Return(Poll::Pending),
-            }),
-        }
     }
 }
 
@@ -263,6 +249,39 @@ impl<IO: AsyncRead + Unpin> RequestGuard<IO> {
         let then = self.inbound.judge(&mut self.machine);
         self.apply(then);
         protocol
+    }
+
+    fn poll_without_data(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Option<Step> {
+        if buf.remaining() == 0 || self.inbound.deliver(buf) {
+            return Some(Step::Return(Poll::Ready(Ok(()))));
+        }
+        match self.phase {
+            Phase::Reading => self.ended_at.is_some().then(|| Step::Return(self.poll_end(cx))),
+            // Anything else would be the end of the stream for hyper, while it answers.
+            Phase::Refused => Some(Step::Return(Poll::Pending)),
+            Phase::Broken(violation) => Some(Step::Return(Poll::Ready(Err(violation.into())))),
+            Phase::Held => Some(self.poll_held(cx)),
+        }
+    }
+
+    /// Waits for the decision about an upgrade. Reads meanwhile, as a client that goes must not go unnoticed.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Step {
+        if self.poll_decision(cx).is_ready() {
+            return Step::Again;
+        }
+        let mut space = [0; 2048];
+        while self.ended_at.is_none() && self.inbound.held().len() < HELD_MAX {
+            let mut buf = ReadBuf::new(&mut space);
+            match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if buf.filled().is_empty() => self.ended_at = Some(Instant::now()),
+                Poll::Ready(Ok(())) => self.inbound.hold(buf.filled()),
+                other => return Step::Return(other),
+            }
+        }
+        if self.ended_at.is_none() {
+            return Step::Return(Poll::Pending);
+        }
+        Step::Return(self.poll_half_closed(cx).map(Ok))
     }
 
     fn poll_socket(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Step {
@@ -334,7 +353,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for RequestGuard<IO> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
-            let step = match this.poll_without_socket(cx, buf) {
+            let step = match this.poll_without_data(cx, buf) {
                 Some(step) => step,
                 None if this.machine.is_transparent() => {
                     return Pin::new(&mut this.io).poll_read(cx, buf);

@@ -18,7 +18,7 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 /// Asks the holders of its watches to finish.
 #[derive(Debug)]
 pub struct Drain {
-    signals: Signals,
+    signal: DrainSignal,
     /// Of this drain, then of those that it is a part of.
     trackers: SmallVec<[TaskTracker; 2]>,
 }
@@ -27,7 +27,7 @@ pub struct Drain {
 #[derive(Debug, Clone)]
 #[must_use = "dropping it says that the work is finished"]
 pub struct DrainWatch {
-    signals: Signals,
+    signal: DrainSignal,
     alive: SmallVec<[TaskTrackerToken; 2]>,
 }
 
@@ -40,8 +40,9 @@ pub enum Drained {
     Cut(usize),
 }
 
+/// Tells of the drain without keeping anybody waiting: for servers that answer to the very end.
 #[derive(Debug, Clone)]
-struct Signals {
+pub struct DrainSignal {
     draining: CancellationToken,
     cut: CancellationToken,
 }
@@ -49,7 +50,7 @@ struct Signals {
 impl Drain {
     pub fn new() -> Self {
         Self {
-            signals: Signals {
+            signal: DrainSignal {
                 draining: CancellationToken::new(),
                 cut: CancellationToken::new(),
             },
@@ -65,24 +66,28 @@ impl Drain {
 
     pub fn watch(&self) -> DrainWatch {
         DrainWatch {
-            signals: self.signals.clone(),
+            signal: self.signal.clone(),
             alive: self.trackers.iter().map(TaskTracker::token).collect(),
         }
     }
 
+    pub fn signal(&self) -> DrainSignal {
+        self.signal.clone()
+    }
+
     /// Asks for an orderly end: nothing new is begun, what runs is finished.
     pub fn start(&self) {
-        self.signals.draining.cancel();
+        self.signal.draining.cancel();
     }
 
     /// Asks for an end at once; connections are reset.
     pub fn cut(&self) {
-        self.signals.draining.cancel();
-        self.signals.cut.cancel();
+        self.signal.draining.cancel();
+        self.signal.cut.cancel();
     }
 
     pub fn is_draining(&self) -> bool {
-        self.signals.draining.is_cancelled()
+        self.signal.draining.is_cancelled()
     }
 
     /// How many watches are held, those of its parts included.
@@ -113,7 +118,7 @@ impl Drain {
         tokio::select! {
             biased;
             () = self.tracker().wait() => true,
-            () = self.signals.cut.cancelled() => false,
+            () = self.signal.cut() => false,
         }
     }
 }
@@ -124,23 +129,43 @@ impl Default for Drain {
     }
 }
 
-impl DrainWatch {
+impl DrainSignal {
     /// Resolves when an orderly end is asked for.
     pub async fn draining(&self) {
-        self.signals.draining.cancelled().await;
+        self.draining.cancelled().await;
     }
 
     pub fn is_draining(&self) -> bool {
-        self.signals.draining.is_cancelled()
+        self.draining.is_cancelled()
     }
 
     /// Resolves when the end is to be at once.
     pub async fn cut(&self) {
-        self.signals.cut.cancelled().await;
+        self.cut.cancelled().await;
     }
 
     pub fn is_cut(&self) -> bool {
-        self.signals.cut.is_cancelled()
+        self.cut.is_cancelled()
+    }
+}
+
+impl DrainWatch {
+    /// Resolves when an orderly end is asked for.
+    pub async fn draining(&self) {
+        self.signal.draining().await;
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.signal.is_draining()
+    }
+
+    /// Resolves when the end is to be at once.
+    pub async fn cut(&self) {
+        self.signal.cut().await;
+    }
+
+    pub fn is_cut(&self) -> bool {
+        self.signal.is_cut()
     }
 
     /// A part of what this watch keeps alive, see [`Drain::child`].
@@ -148,9 +173,9 @@ impl DrainWatch {
     pub fn child(&self) -> Drain {
         let above = self.alive.iter().map(|token| token.task_tracker().clone());
         Drain {
-            signals: Signals {
-                draining: self.signals.draining.child_token(),
-                cut: self.signals.cut.child_token(),
+            signal: DrainSignal {
+                draining: self.signal.draining.child_token(),
+                cut: self.signal.cut.child_token(),
             },
             trackers: std::iter::once(TaskTracker::new()).chain(above).collect(),
         }

@@ -22,8 +22,8 @@ use http::{HeaderName, HeaderValue};
 use super::keystore::{CertificateStore, ClientIdentity};
 use crate::secret::Secret;
 
-pub(crate) use self::invalid::{property_name, quoted};
 pub use self::invalid::{Invalid, Problem, StoreError, Warning};
+pub(crate) use self::invalid::{property_name, quoted};
 pub use self::parse::{Interpretation, interpret};
 pub use self::reader::KeyStores;
 
@@ -156,7 +156,7 @@ pub struct TlsPolicy {
     pub trust_store: CertificateStore,
     /// `HostnameVerifier`
     pub hostname_verifier: HostnameVerifier,
-    /// `KeyStoreLocation` of ClientCertificateAuthentication.
+    /// `KeyStoreLocation` of `ClientCertificateAuthentication`.
     pub client_identity: Option<ClientIdentity>,
 }
 

@@ -48,10 +48,7 @@ impl Properties {
     }
 
     /// The properties `<prefix><key>` as (`<key>`, value), in ascending byte order of the key.
-    pub fn with_prefix<'a>(
-        &'a self,
-        prefix: &'a str,
-    ) -> impl Iterator<Item = (&'a str, &'a Secret)> {
+    pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Secret)> {
         self.values
             .range(prefix.to_owned()..)
             .map_while(move |(name, value)| Some((name.strip_prefix(prefix)?, value)))

@@ -41,6 +41,17 @@ pub enum State {
     TargetEnded = 3,
 }
 
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dialling => "dialling",
+            Self::Open => "open",
+            Self::AppEnded => "app-ended",
+            Self::TargetEnded => "target-ended",
+        }
+    }
+}
+
 /// Which way a byte goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {

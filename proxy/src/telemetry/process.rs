@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
-/// Linux reports times in /proc in units of 1/100 s on all supported architectures (USER_HZ, see proc(5)).
+/// Linux reports times in /proc in units of 1/100 s on all supported architectures (`USER_HZ`, see proc(5)).
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Registers `cpu_percent` and `memory_bytes`.
@@ -87,5 +87,18 @@ mod tests {
     fn the_kernel_tells_time_and_memory() {
         assert!(cpu_time().is_some());
         assert!(resident_bytes().is_some_and(|bytes| bytes > 100_000));
+    }
+
+    #[test]
+    fn both_are_scraped_with_their_scope() {
+        let mut metrics = crate::telemetry::registry::Metrics::new();
+        register(metrics.scope("system-metrics"));
+        let text = metrics.encode().unwrap();
+        for name in ["tp_cpu_percent", "tp_memory_bytes"] {
+            assert!(
+                text.contains(&format!("{name}{{otel_scope_name=\"system-metrics\"")),
+                "{text}"
+            );
+        }
     }
 }

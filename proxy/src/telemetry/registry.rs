@@ -30,7 +30,7 @@ impl Metrics {
         &mut self.0
     }
 
-    /// OpenMetrics text.
+    /// The text format of `OpenMetrics`.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::with_capacity(16 * 1024);
         encode_registry(&mut text, &self.0)?;

@@ -142,13 +142,6 @@ impl Cgroup {
     pub fn enter(&self) {
         fs::write(self.0.join("cgroup.threads"), gettid().to_string()).expect("root may move threads");
     }
-
-    /// Removes it and makes it again: another cgroup of the same name.
-    pub fn recreate(&self) {
-        remove(&self.0);
-        fs::create_dir(&self.0).unwrap();
-        fs::write(self.0.join("cgroup.type"), "threaded").unwrap();
-    }
 }
 
 impl Drop for Cgroup {
@@ -271,6 +264,15 @@ impl Network {
             upstream,
             cgroup,
         }
+    }
+}
+
+/// Waits for what other threads do.
+pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        thread::yield_now();
     }
 }
 

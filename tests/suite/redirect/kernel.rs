@@ -3,12 +3,16 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::sync::{Arc, Mutex};
 
+use tracing_subscriber::layer::SubscriberExt;
+
+use transparent_proxy::datapath::foreign::programs_on;
 use transparent_proxy::datapath::self_test::{SelfTest, SelfTestError, probe_main};
 use transparent_proxy::datapath::{Datapath, Options};
 
-use super::load;
-use crate::harness::node::{self, Cgroup, Pod, lonely_node};
+use super::{PATIENCE, load};
+use crate::harness::node::{self, Cgroup, PROXY4, Pod, at, lonely_node};
 
 /// A million is the kernel's limit; far below it is where loading stays quick.
 const VERIFIER_BUDGET: u32 = 10_000;
@@ -141,6 +145,7 @@ fn the_self_test_fails_without_the_hook() {
     datapath.detach();
     let error = prove(&datapath, &lonely_node(), Some(cgroup.path().to_owned())).unwrap_err();
     assert!(matches!(error, SelfTestError::NotRedirected { .. }), "{error:?}");
+    assert!(error.to_string().contains("Connection refused"), "{error}");
 }
 
 /// The link says "attached" for ever, to something that nobody can be in any more.
@@ -172,7 +177,6 @@ fn what_is_loaded_for_a_cgroup_is_gone_with_the_datapath() {
     if !node::privileged() {
         return;
     }
-    use transparent_proxy::datapath::foreign::programs_on;
     let cgroup = Cgroup::new();
     let mut datapath = load(true);
     datapath.attach(cgroup.path()).unwrap();
@@ -188,36 +192,116 @@ fn what_is_loaded_for_a_cgroup_is_gone_with_the_datapath() {
     assert_eq!(attached(&cgroup), 0);
 }
 
-/// At trace level every decision is reported; otherwise the code is not even there.
+/// Off, the code is not even there: the verifier removes it.
 #[test]
-fn decisions_are_reported_only_where_wanted() {
+fn reporting_costs_nothing_unless_wanted() {
     if !node::privileged() {
         return;
     }
-    let jitted = |kernel_log| {
-        let options = Options {
+    let instructions = |kernel_log| {
+        let datapath = Datapath::load(&Options {
             kernel_log,
             ..Options::default()
-        };
-        let mut datapath = Datapath::load(&options).unwrap();
-        let wanted = node_runtime().block_on(async { datapath.kernel_log().unwrap().is_some() });
-        assert_eq!(wanted, kernel_log);
+        })
+        .unwrap();
         datapath
             .verified_instructions()
             .into_iter()
             .map(|(_, count)| count)
             .sum::<u32>()
     };
-    let (silent, reporting) = (jitted(false), jitted(true));
+    let (silent, reporting) = (instructions(false), instructions(true));
     assert!(
         silent * 2 < reporting,
         "{silent} instructions silent, {reporting} reporting"
     );
 }
 
-fn node_runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
+#[test]
+fn decisions_are_reported_at_trace_level() {
+    if !node::privileged() {
+        return;
+    }
+    let node = lonely_node();
+    let mut datapath = Datapath::load(&Options {
+        kernel_log: true,
+        ..Options::default()
+    })
+    .unwrap();
+    datapath
+        .virtual_ips()
+        .insert(at("10.96.0.10", 80), at(PROXY4, 15_001))
+        .unwrap();
+    datapath.attach(node.cgroup.path()).unwrap();
+    let (lines, log) = Lines::subscriber();
+    let reports = datapath.kernel_log().unwrap().expect("it was asked for");
+    let forward = async {
+        let _guard = tracing::subscriber::set_default(log);
+        let forward = reports.forward();
+        tokio::pin!(forward);
+        let attempts = async {
+            for port in [80, 81] {
+                let _ = tokio::net::TcpStream::connect(at("10.96.0.10", port)).await;
+            }
+            lines
+                .wait_for("connect to ::ffff:10.96.0.10 port 81 refused")
+                .await;
+        };
+        tokio::select! {
+            ended = &mut forward => ended.expect("the reports can be read"),
+            () = attempts => {}
+        }
+    };
+    node.block_on(async { tokio::time::timeout(PATIENCE, forward).await })
+        .expect("the report arrives");
+    let all = lines.text();
+    assert!(
+        all.contains("port 80 redirected to ::ffff:10.244.0.1 port 15001"),
+        "{all}"
+    );
+    assert!(
+        all.lines()
+            .all(|line| line.contains("TRACE transparent_proxy::kernel")),
+        "{all}"
+    );
+}
+
+/// A log that a test can read.
+#[derive(Debug, Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    fn subscriber() -> (Self, impl tracing::Subscriber + Send + Sync) {
+        let lines = Self::default();
+        let writer = lines.clone();
+        let log = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let only_ours = tracing_subscriber::filter::Targets::new()
+            .with_target("transparent_proxy::kernel", tracing::Level::TRACE);
+        (lines, log.with(only_ours))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+
+    async fn wait_for(&self, what: &str) {
+        while !self.text().contains(what) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

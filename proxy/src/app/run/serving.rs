@@ -40,7 +40,7 @@ enum Error {
     #[error("its virtual IP cannot be announced to the kernel: {0}")]
     Announce(#[from] VirtualIpError),
     #[error(transparent)]
-    Http(#[from] http::SetupError),
+    Http(#[from] http::Unusable),
 }
 
 /// The destinations, kept as the files say by [`Serving::apply`].

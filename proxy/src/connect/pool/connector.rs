@@ -68,22 +68,43 @@ impl Connector {
 
     pub(super) async fn open(&self) -> Result<Opened, Error> {
         let deadline = Instant::now() + self.timeout;
-        let tcp = self.dialer.dial(&self.host, self.port, &self.socket, self.timeout).await?;
+        let tcp = self
+            .dialer
+            .dial(&self.host, self.port, &self.socket, self.timeout)
+            .await?;
         let Some(Tls { any_version, .. }) = &self.tls else {
             let io = TargetIo::plain(tcp);
-            return Ok(if self.http2_prior_knowledge { Opened::Http2(io) } else { Opened::Http1(io) });
+            return Ok(if self.http2_prior_knowledge {
+                Opened::Http2(io)
+            } else {
+                Opened::Http1(io)
+            });
         };
-        let stream = any_version.handshake(tcp, &self.host, deadline, self.timeout).await?;
+        let stream = any_version
+            .handshake(tcp, &self.host, deadline, self.timeout)
+            .await?;
         let http2 = tls::negotiated_h2(&stream);
         let io = TargetIo::tls(stream);
-        Ok(if http2 { Opened::Http2(io) } else { Opened::Http1(io) })
+        Ok(if http2 {
+            Opened::Http2(io)
+        } else {
+            Opened::Http1(io)
+        })
     }
 
     pub(super) async fn open_http1(&self) -> Result<TargetIo, Error> {
         let deadline = Instant::now() + self.timeout;
-        let tcp = self.dialer.dial(&self.host, self.port, &self.socket, self.timeout).await?;
-        let Some(Tls { http1, .. }) = &self.tls else { return Ok(TargetIo::plain(tcp)) };
-        http1.handshake(tcp, &self.host, deadline, self.timeout).await.map(TargetIo::tls)
+        let tcp = self
+            .dialer
+            .dial(&self.host, self.port, &self.socket, self.timeout)
+            .await?;
+        let Some(Tls { http1, .. }) = &self.tls else {
+            return Ok(TargetIo::plain(tcp));
+        };
+        http1
+            .handshake(tcp, &self.host, deadline, self.timeout)
+            .await
+            .map(TargetIo::tls)
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::io::TargetIo;
 use super::{Limits, RequestBody};
 use crate::connect::Error;
+use crate::framing::{self, Expected, ResponseGuard, ResponseHandle};
 
 /// Fields in a response's head; more are refused.
 const MAX_FIELDS: usize = 256;
@@ -22,10 +23,15 @@ const MAX_BUFFER: usize = 128 * 1024;
 /// We close this long before the server says it will.
 const SERVER_MARGIN: Duration = Duration::from_secs(1);
 
+/// What hyper reads from has passed the framing's guard.
+type GuardedIo = TokioIo<ResponseGuard<TargetIo>>;
+
 /// A connection, and the future that moves its bytes.
 pub struct Http1<B: RequestBody> {
     sender: http1::SendRequest<B>,
-    connection: http1::Connection<TokioIo<TargetIo>, B>,
+    connection: http1::Connection<GuardedIo, B>,
+    /// Of the framing's guard.
+    handle: ResponseHandle,
     /// Registered once and moved lazily: a request costs no timer of its own.
     timer: Pin<Box<Sleep>>,
     idle_since: Instant,
@@ -36,15 +42,17 @@ pub struct Http1<B: RequestBody> {
 
 impl<B: RequestBody> Http1<B> {
     pub(super) async fn handshake(io: TargetIo) -> Result<Self, Error> {
+        let (guard, handle) = ResponseGuard::new(io, framing::Limits::default());
         let (sender, connection) = builder()
-            .handshake(TokioIo::new(io))
+            .handshake(TokioIo::new(guard))
             .await
             .map_err(|error| Error::Io(std::io::Error::other(error)))?;
         let now = Instant::now();
         Ok(Self {
             sender,
             connection,
-            timer: Box::pin(sleep_until(now + Duration::from_secs(60))),
+            handle,
+            timer: Box::pin(sleep_until(now + Duration::from_mins(1))),
             idle_since: now,
             server_idle: None,
             reused: false,
@@ -57,6 +65,7 @@ impl<B: RequestBody> Http1<B> {
         &mut self,
         request: Request<B>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<B>>>> + use<B> {
+        self.handle.expect(Expected::of(request.method(), false));
         self.sender.try_send_request(request)
     }
 
@@ -65,7 +74,9 @@ impl<B: RequestBody> Http1<B> {
         if self.closed {
             return Poll::Ready(());
         }
-        let Poll::Ready(result) = Pin::new(&mut self.connection).poll(cx) else { return Poll::Pending };
+        let Poll::Ready(result) = Pin::new(&mut self.connection).poll(cx) else {
+            return Poll::Pending;
+        };
         self.closed = true;
         if let Err(error) = result {
             tracing::debug!(%error, "connection to the target ended");
@@ -89,7 +100,7 @@ impl<B: RequestBody> Http1<B> {
 
     /// True when a further request can be sent.
     pub fn is_idle(&self) -> bool {
-        !self.closed && self.sender.is_ready()
+        !self.closed && self.sender.is_ready() && self.handle.violation().is_none()
     }
 
     /// A response has come over it before.
@@ -123,7 +134,9 @@ impl<B: RequestBody> Http1<B> {
 
     /// Still open, and young enough. A connection that was idle is read from, so that an end is seen.
     pub(super) fn is_usable(&mut self, now: Instant, limits: &Limits, cx: &mut Context<'_>) -> bool {
-        let limit = self.server_idle.map_or(limits.idle, |server| server.min(limits.idle));
+        let limit = self
+            .server_idle
+            .map_or(limits.idle, |server| server.min(limits.idle));
         now - self.idle_since < limit && self.is_open(cx)
     }
 
@@ -136,6 +149,10 @@ impl<B: RequestBody> Http1<B> {
 /// How all HTTP/1 connections to targets are made: names of fields as the application wrote them.
 pub(crate) fn builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.preserve_header_case(true).title_case_headers(true).max_headers(MAX_FIELDS).max_buf_size(MAX_BUFFER);
+    builder
+        .preserve_header_case(true)
+        .title_case_headers(true)
+        .max_headers(MAX_FIELDS)
+        .max_buf_size(MAX_BUFFER);
     builder
 }

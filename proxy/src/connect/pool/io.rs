@@ -25,11 +25,17 @@ enum Stream {
 
 impl TargetIo {
     pub fn plain(tcp: TcpStream) -> Self {
-        Self { stream: Stream::Plain(tcp), write_failed: false }
+        Self {
+            stream: Stream::Plain(tcp),
+            write_failed: false,
+        }
     }
 
     pub fn tls(stream: TlsStream<TcpStream>) -> Self {
-        Self { stream: Stream::Tls(Box::new(stream)), write_failed: false }
+        Self {
+            stream: Stream::Tls(Box::new(stream)),
+            write_failed: false,
+        }
     }
 
     fn written(&mut self, result: io::Result<usize>, offered: usize) -> io::Result<usize> {
@@ -44,7 +50,10 @@ impl TargetIo {
 }
 
 fn is_closed_by_peer(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
 }
 
 impl AsyncRead for TargetIo {

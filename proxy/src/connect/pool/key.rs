@@ -45,7 +45,7 @@ impl PoolKey {
 }
 
 impl TlsKey {
-    fn new(policy: &TlsPolicy) -> Self {
+    pub(super) fn new(policy: &TlsPolicy) -> Self {
         Self {
             trust_all: policy.trust_all,
             browser_compatible: policy.hostname_verifier == HostnameVerifier::BrowserCompatible,
@@ -54,6 +54,7 @@ impl TlsKey {
                 hashed(|hasher| {
                     identity.chain.hash(hasher);
                     identity.key.secret_der().hash(hasher);
+                    identity.authorities.0.hash(hasher);
                 })
             }),
         }

@@ -201,7 +201,7 @@ async fn trust_all_accepts_whatever_is_shown_and_still_sends_the_name() {
 #[tokio::test]
 async fn a_self_signed_certificate_is_trusted_if_it_is_in_the_trust_store() {
     let as_authority = |params: &mut rcgen::CertificateParams| {
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained)
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     };
     let identities = [
         self_signed(&["server.test"], |_| {}),

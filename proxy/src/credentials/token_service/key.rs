@@ -89,7 +89,7 @@ impl Hasher {
         self.url(token_service_url);
         self.text(client_id);
         self.option(client_secret.as_ref(), |hasher, secret| {
-            hasher.text(secret.expose())
+            hasher.text(secret.expose());
         });
         self.option(token_service_user.as_ref(), |hasher, (user, password)| {
             hasher.text(user);

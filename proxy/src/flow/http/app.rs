@@ -18,7 +18,7 @@ use crate::lifecycle::drain::DrainWatch;
 /// One connection of an application, shared by its requests.
 pub(super) struct AppConnection {
     /// Held, so that a drain waits for upgraded connections too.
-    _open: DrainWatch,
+    drain: DrainWatch,
     /// A request was answered before its body was read to the end.
     unread: AtomicBool,
     /// An answer without a length broke off: only a reset tells the application.
@@ -35,12 +35,16 @@ struct Pinned {
 impl AppConnection {
     pub(super) fn new(drain: DrainWatch) -> Self {
         Self {
-            _open: drain,
+            drain,
             unread: AtomicBool::new(false),
             reset: AtomicBool::new(false),
             is_pinned: AtomicBool::new(false),
             pinned: Mutex::default(),
         }
+    }
+
+    pub(super) fn drain(&self) -> &DrainWatch {
+        &self.drain
     }
 
     pub(super) fn leave_unread(&self) {
@@ -63,8 +67,14 @@ impl AppConnection {
         if !self.is_pinned.load(Ordering::Acquire) {
             return None;
         }
-        let Pinned { origin: pinned_to, mut connection } =
-            self.pinned.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let Pinned {
+            origin: pinned_to,
+            mut connection,
+        } = self
+            .pinned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()?;
         let mut cx = Context::from_waker(std::task::Waker::noop());
         (Arc::ptr_eq(&pinned_to, origin) && connection.is_open(&mut cx)).then_some(connection)
     }
@@ -89,7 +99,11 @@ pub(super) struct AppStream {
 
 impl AppStream {
     pub(super) fn new(tcp: TcpStream, app: Arc<AppConnection>) -> Self {
-        Self { tcp, app, lingering: None }
+        Self {
+            tcp,
+            app,
+            lingering: None,
+        }
     }
 
     /// Reads and forgets until the application has closed too.
@@ -103,7 +117,10 @@ impl AppStream {
                 Poll::Pending => break,
             }
         }
-        self.lingering.get_or_insert_with(|| Box::pin(sleep(LINGER))).as_mut().poll(cx)
+        self.lingering
+            .get_or_insert_with(|| Box::pin(sleep(LINGER)))
+            .as_mut()
+            .poll(cx)
     }
 }
 
@@ -116,7 +133,11 @@ impl Drop for AppStream {
 }
 
 impl AsyncRead for AppStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tcp).poll_read(cx, buf)
     }
 }

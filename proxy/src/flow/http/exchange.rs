@@ -17,6 +17,7 @@ use super::body::{Pooled, RequestBody, ResponseBody, Upload};
 use super::headers;
 use crate::connect::pool::{Http1, Lease, Reuse};
 use crate::error::{Error, Exchange};
+use crate::framing::Violation;
 
 /// A target that is asked for `100 Continue` and stays silent this long gets the body
 /// anyway (RFC 9110, section 10.1.1, forbids to wait for ever).
@@ -57,7 +58,9 @@ impl HttpService {
         };
         match (failed, again) {
             (Failed::Unsent(request), _) => Box::pin(self.send_afresh(*request, app, resets)).await,
-            (Failed::Lost(_), Some(request)) => Box::pin(self.send_afresh(request, app, resets)).await,
+            (Failed::Lost(error), Some(request)) if !error.as_ref().is_some_and(is_invalid) => {
+                Box::pin(self.send_afresh(request, app, resets)).await
+            }
             (failed, _) => Err(self.failed(failed, upload.as_deref())),
         }
     }
@@ -87,7 +90,9 @@ impl HttpService {
             Ok(lease) => lease,
             Err(error) => return Err(self.not_connected(error, request).await),
         };
-        self.send(lease, request, app, resets).await.map_err(|failed| self.failed(failed, upload.as_deref()))
+        self.send(lease, request, app, resets)
+            .await
+            .map_err(|failed| self.failed(failed, upload.as_deref()))
     }
 
     async fn send(
@@ -102,13 +107,18 @@ impl HttpService {
         match lease {
             Lease::Http1(mut connection) => {
                 let request = for_http1(request);
-                let response = send_http1(&mut connection, request, upload.as_deref(), self.read_timeout).await?;
+                let response =
+                    send_http1(&mut connection, request, upload.as_deref(), self.read_timeout).await?;
                 Ok(self.answered_http1(connection, response, upload, app, reset_on_error))
             }
             Lease::Http2(sender) => {
                 let request = self.for_http2(request);
-                let response = Box::pin(send_http2(sender, request, upload.as_deref(), self.read_timeout)).await?;
-                Ok(response.map(|body| ResponseBody::shared(body, self.read_timeout, upload, reset_on_error)))
+                let response =
+                    Box::pin(send_http2(sender, request, upload.as_deref(), self.read_timeout)).await?;
+                Ok(
+                    response
+                        .map(|body| ResponseBody::shared(body, self.read_timeout, upload, reset_on_error)),
+                )
             }
         }
     }
@@ -126,7 +136,8 @@ impl HttpService {
         let old = response.version() == Version::HTTP_10;
         if still_uploading || old {
             connection.detach();
-            return response.map(|body| ResponseBody::shared(body, self.read_timeout, upload, reset_on_error));
+            return response
+                .map(|body| ResponseBody::shared(body, self.read_timeout, upload, reset_on_error));
         }
         if let Some(limit) = headers::server_idle(response.headers()) {
             connection.set_server_idle(limit);
@@ -148,8 +159,10 @@ impl HttpService {
     fn failed(&self, failed: Failed, upload: Option<&Upload>) -> Error {
         Error::Exchange(match failed {
             Failed::TimedOut => Exchange::NotAnswering(self.read_timeout),
-            Failed::Lost(Some(error)) if upload.is_some_and(Upload::has_failed) => Exchange::RequestBody(error),
-            Failed::Lost(Some(error)) if error.is_parse() => Exchange::InvalidResponse(error),
+            Failed::Lost(Some(error)) if upload.is_some_and(Upload::has_failed) => {
+                return request_body_failed(error);
+            }
+            Failed::Lost(Some(error)) if is_invalid(&error) => Exchange::InvalidResponse(error),
             Failed::Lost(error) => Exchange::ClosedBeforeResponse(error),
             Failed::Unsent(_) => Exchange::ClosedBeforeResponse(None),
         })
@@ -177,9 +190,24 @@ impl Lease<RequestBody> {
     }
 }
 
+/// The target has answered, but not in HTTP.
+pub(super) fn is_invalid(error: &hyper::Error) -> bool {
+    error.is_parse() || Violation::of(error).is_some()
+}
+
+fn request_body_failed(error: hyper::Error) -> Error {
+    match Violation::of(&error) {
+        Some(violation) => violation.into(),
+        None => Exchange::RequestBody(error).into(),
+    }
+}
+
 /// Safe methods ask for nothing to be done (RFC 9110, section 9.2.1).
 pub(super) fn is_safe(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
+    )
 }
 
 /// A request without a body, to be sent again.
@@ -219,7 +247,9 @@ async fn send_http1(
         if ended {
             return Poll::Ready(Err(Failed::Lost(None)));
         }
-        waiting.poll(cx, |deadline, cx| connection.poll_deadline(deadline, cx)).map(Err)
+        waiting
+            .poll(cx, |deadline, cx| connection.poll_deadline(deadline, cx))
+            .map(Err)
     })
     .await
 }
@@ -237,7 +267,9 @@ async fn send_http2(
         if let Poll::Ready(sent) = answer.as_mut().poll(cx) {
             return Poll::Ready(Sent::map_err(sent, Failed::from));
         }
-        waiting.poll(cx, |deadline, cx| poll_timer(&mut timer, deadline, cx)).map(Err)
+        waiting
+            .poll(cx, |deadline, cx| poll_timer(&mut timer, deadline, cx))
+            .map(Err)
     })
     .await
 }
@@ -282,7 +314,12 @@ impl<'a> Waiting<'a> {
         let since = Instant::now();
         let gated = upload.is_some_and(|upload| !upload.is_open());
         let proceed = gated.then(|| Box::pin(sleep_until(since + CONTINUE_TIMEOUT)));
-        Self { upload, timeout, since, proceed }
+        Self {
+            upload,
+            timeout,
+            since,
+            proceed,
+        }
     }
 
     fn poll(
@@ -309,6 +346,7 @@ impl<'a> Waiting<'a> {
 
     /// The upload moves, or it is the application that keeps us waiting.
     fn is_excused(&self) -> bool {
-        self.upload.is_some_and(|upload| upload.frames_since_last_look() || upload.waits_for_app())
+        self.upload
+            .is_some_and(|upload| upload.frames_since_last_look() || upload.waits_for_app())
     }
 }

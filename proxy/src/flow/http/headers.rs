@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, COOKIE, FROM, HOST,
-    IF_MODIFIED_SINCE, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, REFERER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
-    WWW_AUTHENTICATE,
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, COOKIE,
+    FROM, HOST, IF_MODIFIED_SINCE, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, REFERER, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, USER_AGENT, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use smallvec::SmallVec;
 
-use crate::credentials::{AppAuthorization, Injection};
+use crate::credentials::Injection;
 use crate::error::Exchange;
 use crate::error::render::{REQUEST_ID, is_error_field};
 use crate::resolve::destination::HttpDestination;
@@ -55,7 +55,11 @@ impl Rules {
         for (name, value) in &destination.headers {
             match how(name) {
                 Some(How::Replace) if *name == HOST => host = value.clone(),
-                Some(how) => added.push(Added { name: name.clone(), value: value.clone(), how }),
+                Some(how) => added.push(Added {
+                    name: name.clone(),
+                    value: value.clone(),
+                    how,
+                }),
                 None => {}
             }
         }
@@ -78,7 +82,10 @@ impl Rules {
         kind: Kind<'_>,
     ) -> HeaderMap {
         let trailers = wants_trailers(&headers);
-        let drops_authorization = self.drops_authorization(&headers, injection);
+        // A token goes before `URL.headers.Authorization`, which goes before the application's own.
+        let authorization = headers.get(AUTHORIZATION);
+        let drops_authorization =
+            authorization.is_some_and(|value| !injection.app_authorization.passes(value));
         let mut headers = without(headers, |name| {
             is_dropped_from_requests(name)
                 || (*name == AUTHORIZATION && drops_authorization)
@@ -99,20 +106,6 @@ impl Rules {
         }
         headers
     }
-
-    /// A token goes before `URL.headers.Authorization`, which goes before the application's own.
-    fn drops_authorization(&self, headers: &HeaderMap, injection: &Injection) -> bool {
-        match injection.app_authorization {
-            AppAuthorization::Remove => true,
-            AppAuthorization::Pass => headers.get_all(AUTHORIZATION).iter().any(|value| !has_scheme(value)),
-        }
-    }
-}
-
-/// `<scheme> <credentials>`. Anything else is a token that a client library meant for the proxy.
-fn has_scheme(value: &HeaderValue) -> bool {
-    let value = value.as_bytes().trim_ascii();
-    value.iter().position(|byte| *byte == b' ').is_some_and(|space| space > 0)
 }
 
 /// How a configured field is added; `None` for those that are not settable.
@@ -147,7 +140,9 @@ impl Added {
                 headers.append(self.name.clone(), self.value.clone());
             }
             How::IfAbsent => {
-                headers.entry(self.name.clone()).or_insert_with(|| self.value.clone());
+                headers
+                    .entry(self.name.clone())
+                    .or_insert_with(|| self.value.clone());
             }
             How::Replace => {
                 headers.insert(self.name.clone(), self.value.clone());
@@ -209,7 +204,11 @@ const SPARE: usize = 4;
 fn named_in_connection(headers: &HeaderMap) -> Names {
     let mut names = Names::new();
     for value in headers.get_all(CONNECTION) {
-        for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+        for option in value
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .map(<[u8]>::trim_ascii)
+        {
             if option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close") {
                 continue;
             }
@@ -296,7 +295,11 @@ pub(super) fn refuse_repeated(headers: &HeaderMap) -> Result<(), Exchange> {
         .filter(|name| is_single(name) && headers.get_all(*name).iter().nth(1).is_some())
         .cloned()
         .collect();
-    if repeated.is_empty() { Ok(()) } else { Err(Exchange::RepeatedHeaders(repeated)) }
+    if repeated.is_empty() {
+        Ok(())
+    } else {
+        Err(Exchange::RepeatedHeaders(repeated))
+    }
 }
 
 /// The protocol that an application wants to change to.
@@ -324,7 +327,9 @@ pub(super) fn finish_for_http1(headers: &mut HeaderMap, unknown_length: bool) {
 /// The idle limit that a server announces: `Keep-Alive: timeout=5, max=100`.
 pub(super) fn server_idle(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(KEEP_ALIVE)?.to_str().ok()?;
-    let timeout = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
+    let timeout = value
+        .split(',')
+        .find_map(|part| part.trim().strip_prefix("timeout="))?;
     timeout.trim().parse().ok().map(Duration::from_secs)
 }
 
@@ -332,10 +337,18 @@ pub(super) fn server_idle(headers: &HeaderMap) -> Option<Duration> {
 pub(super) fn authenticates_connection<B>(response: &Response<B>) -> bool {
     let schemes = [&b"NTLM"[..], b"Negotiate"];
     response.status() == StatusCode::UNAUTHORIZED
-        && response.headers().get_all(WWW_AUTHENTICATE).iter().any(|challenge| {
-            let scheme = challenge.as_bytes().split(|byte| *byte == b' ').next().unwrap_or_default();
-            schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known))
-        })
+        && response
+            .headers()
+            .get_all(WWW_AUTHENTICATE)
+            .iter()
+            .any(|challenge| {
+                let scheme = challenge
+                    .as_bytes()
+                    .split(|byte| *byte == b' ')
+                    .next()
+                    .unwrap_or_default();
+                schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known))
+            })
 }
 
 #[cfg(test)]

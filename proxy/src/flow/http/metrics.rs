@@ -29,18 +29,32 @@ pub struct HttpMetrics {
 
 impl HttpMetrics {
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("tp_received_requests", "Requests received from applications", self.received.clone());
+        registry.register(
+            "tp_received_requests",
+            "Requests received from applications",
+            self.received.clone(),
+        );
         registry.register(
             "tp_target_system_requests",
             "Requests that the target system answered",
             self.answered.clone(),
         );
-        registry.register("tp_repeated_requests", "Requests sent to the target system again", self.repeated.clone());
-        registry.register("tp_request_errors", "Requests answered by the proxy itself", self.errors.clone());
+        registry.register(
+            "tp_repeated_requests",
+            "Requests sent to the target system again",
+            self.repeated.clone(),
+        );
+        registry.register(
+            "tp_request_errors",
+            "Requests answered by the proxy itself",
+            self.errors.clone(),
+        );
     }
 
     pub(super) fn of(&self, name: &DestinationName) -> DestinationMetrics {
-        let labels = OfDestination { destination: name.to_string() };
+        let labels = OfDestination {
+            destination: name.to_string(),
+        };
         DestinationMetrics {
             received: self.received.get_or_create_owned(&labels),
             answered: self.answered.get_or_create_owned(&labels),
@@ -63,6 +77,11 @@ pub(super) struct DestinationMetrics {
 
 impl DestinationMetrics {
     pub(super) fn failed(&self, error: &'static str) {
-        self.errors.get_or_create(&OfError { destination: self.destination.clone(), error }).inc();
+        self.errors
+            .get_or_create(&OfError {
+                destination: self.destination.clone(),
+                error,
+            })
+            .inc();
     }
 }

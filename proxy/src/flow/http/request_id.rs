@@ -49,6 +49,11 @@ mod tests {
         headers.insert(REQUEST_ID, HeaderValue::from_static("a"));
         headers.append(REQUEST_ID, HeaderValue::from_static("b"));
         let id = of(&headers);
-        assert_eq!(uuid::Uuid::parse_str(id.to_str().unwrap()).unwrap().get_version_num(), 4);
+        assert_eq!(
+            uuid::Uuid::parse_str(id.to_str().unwrap())
+                .unwrap()
+                .get_version_num(),
+            4
+        );
     }
 }

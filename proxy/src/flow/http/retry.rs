@@ -34,7 +34,7 @@ impl Retry {
                 error,
                 Exchange::NotAnswering(_) | Exchange::InvalidResponse(_) | Exchange::ClosedBeforeResponse(_)
             ),
-            Err(Error::Credentials(_)) => false,
+            Err(Error::Credentials(_) | Error::Framing(_)) => false,
         }
     }
 }
@@ -85,7 +85,8 @@ fn copy(kept: &Request<Bytes>) -> Request<RequestBody> {
 
 /// What the target asks for if that is short, else growing delays of which a random half is left out.
 fn delay(attempt: u32, response: Option<&Response<ResponseBody>>) -> Duration {
-    let asked = response.and_then(|response| response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok());
+    let asked =
+        response.and_then(|response| response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok());
     if let Some(asked) = asked.map(Duration::from_secs).filter(|asked| *asked <= MAX_DELAY) {
         return asked;
     }

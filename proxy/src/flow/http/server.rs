@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
 
 use http::Request;
 use hyper::body::Incoming;
@@ -16,7 +16,11 @@ use tokio::net::TcpStream;
 
 use super::HttpService;
 use super::app::{AppConnection, AppStream};
+use crate::framing::{self, Deadlines, Protocol, RequestGuard, RequestHandle, Turn};
 use crate::lifecycle::drain::DrainWatch;
+
+/// What hyper reads from has passed the framing's guard.
+type Guard = RequestGuard<AppStream>;
 
 /// Header fields of a request; with more it is refused.
 const MAX_FIELDS: usize = 256;
@@ -44,101 +48,103 @@ where
     S: Fn() -> Arc<HttpService> + Send + Sync + 'static,
 {
     let app = Arc::new(AppConnection::new(drain.clone()));
-    let served = match detect(&io).await {
-        Detected::Http1 => serve_http1(io, app, service, &drain).await,
-        Detected::Http2 => serve_http2(io, app, service, &drain).await,
-        Detected::Closed => return,
+    let stream = AppStream::new(io, Arc::clone(&app));
+    let (mut guard, handle) = RequestGuard::new(stream, framing::Limits::default(), Deadlines::default());
+    let protocol = tokio::select! {
+        biased;
+        protocol = guard.protocol() => protocol.unwrap_or(Protocol::Closed),
+        () = drain.draining() => return,
     };
-    if let Err(error) = served {
+    let served = match protocol {
+        Protocol::Http1 => serve_http1(guard, handle, app, service, &drain).await,
+        Protocol::Http2 => serve_http2(guard, app, service, &drain).await,
+        // Client libraries connect without a byte to see whether somebody is there.
+        Protocol::Closed => return,
+    };
+    if let Some(Err(error)) = served {
         tracing::debug!(%peer, %error, "connection of the application broke off");
     }
 }
 
-async fn serve_http1<S>(io: TcpStream, app: Arc<AppConnection>, service: S, drain: &DrainWatch) -> hyper::Result<()>
+async fn serve_http1<S>(
+    guard: Guard,
+    handle: RequestHandle,
+    app: Arc<AppConnection>,
+    service: S,
+    drain: &DrainWatch,
+) -> Option<hyper::Result<()>>
 where
     S: Fn() -> Arc<HttpService> + Send + Sync + 'static,
 {
-    let stream = AppStream::new(io, Arc::clone(&app));
-    let answer = service_fn(move |request| respond(service(), request, Arc::clone(&app)));
+    let answer =
+        service_fn(move |request| respond(service(), request, Some(handle.begin()), Arc::clone(&app)));
     let connection = http1::Builder::new()
         .preserve_header_case(true)
         .title_case_headers(false)
         .max_headers(MAX_FIELDS)
         .max_buf_size(MAX_BUFFER)
-        .serve_connection(TokioIo::new(stream), answer)
+        .serve_connection(TokioIo::new(guard), answer)
         .with_upgrades();
     drive(connection, http1::UpgradeableConnection::graceful_shutdown, drain).await
 }
 
-async fn serve_http2<S>(io: TcpStream, app: Arc<AppConnection>, service: S, drain: &DrainWatch) -> hyper::Result<()>
+async fn serve_http2<S>(
+    guard: Guard,
+    app: Arc<AppConnection>,
+    service: S,
+    drain: &DrainWatch,
+) -> Option<hyper::Result<()>>
 where
     S: Fn() -> Arc<HttpService> + Send + Sync + 'static,
 {
-    let stream = AppStream::new(io, Arc::clone(&app));
-    let answer = service_fn(move |request| respond(service(), request, Arc::clone(&app)));
+    let answer = service_fn(move |request| respond(service(), request, None, Arc::clone(&app)));
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(guard), answer);
     drive(connection, http2::Connection::graceful_shutdown, drain).await
 }
 
 async fn respond(
     service: Arc<HttpService>,
     request: Request<Incoming>,
+    turn: Option<Turn>,
     app: Arc<AppConnection>,
 ) -> Result<http::Response<super::ResponseBody>, Infallible> {
-    Ok(service.handle(request, app).await)
+    Ok(service.handle(request, turn, app).await)
 }
 
-/// Runs a connection to its end, and asks it to end when the drain begins.
-async fn drive<C: Future>(connection: C, shut_down: impl FnOnce(Pin<&mut C>), drain: &DrainWatch) -> C::Output {
+/// Runs a connection to its end, and asks it to end when the drain begins. `None` if it was cut off.
+async fn drive<C: Future>(
+    connection: C,
+    shut_down: impl FnOnce(Pin<&mut C>),
+    drain: &DrainWatch,
+) -> Option<C::Output> {
     let mut connection = pin!(connection);
     let mut draining = pin!(drain.draining());
-    let mut shut_down = Some(shut_down);
     let mut is_watched = false;
-    poll_fn(|cx| {
+    let output = poll_fn(|cx| {
+        // First, so that a request that is here already is not closed on.
+        if let Poll::Ready(output) = connection.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
         // The watch has our waker after the first look; later ones are a flag.
-        if shut_down.is_some() && (!is_watched || drain.is_draining()) {
-            is_watched = true;
-            if draining.as_mut().poll(cx).is_ready()
-                && let Some(shut_down) = shut_down.take()
-            {
-                shut_down(connection.as_mut());
-            }
+        if is_watched && !drain.is_draining() {
+            return Poll::Pending;
         }
-        connection.as_mut().poll(cx)
+        is_watched = true;
+        draining.as_mut().poll(cx).map(|()| None)
     })
-    .await
-}
-
-enum Detected {
-    Http1,
-    Http2,
-    Closed,
-}
-
-/// First bytes must come within this time.
-const FIRST_BYTES: Duration = Duration::from_secs(60);
-
-/// HTTP/2 begins with a preface that is no HTTP/1 request (RFC 9113, section 3.4).
-async fn detect(io: &TcpStream) -> Detected {
-    tokio::time::timeout(FIRST_BYTES, async {
-        let mut first = [0; 4];
-        loop {
-            match io.peek(&mut first).await {
-                Ok(0) | Err(_) => return Detected::Closed,
-                Ok(4) if first == *b"PRI " => return Detected::Http2,
-                Ok(length) if length < 4 && b"PRI ".starts_with(&first[..length]) => {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-                Ok(_) => return Detected::Http1,
-            }
-        }
-    })
-    .await
-    .unwrap_or(Detected::Closed)
+    .await;
+    if output.is_some() {
+        return output;
+    }
+    shut_down(connection.as_mut());
+    tokio::select! {
+        output = connection => Some(output),
+        () = drain.cut() => None,
+    }
 }

@@ -65,7 +65,11 @@ impl Target {
             // RFC 9112, section 3.2.4: the last proxy turns an empty path into `*` again.
             "*" if self.whole.is_empty() => target.put_slice(b"*"),
             "/" | "*" => {
-                target.put_slice(if self.whole.is_empty() { b"/" } else { self.whole.as_bytes() });
+                target.put_slice(if self.whole.is_empty() {
+                    b"/"
+                } else {
+                    self.whole.as_bytes()
+                });
             }
             path => {
                 target.put_slice(self.base.as_bytes());
@@ -76,7 +80,11 @@ impl Target {
 
     fn put_query(&self, target: &mut BytesMut, asked: Option<&str>) {
         let mut separator = b'?';
-        for part in [self.query.as_deref().unwrap_or(""), asked.unwrap_or(""), self.added.expose()] {
+        for part in [
+            self.query.as_deref().unwrap_or(""),
+            asked.unwrap_or(""),
+            self.added.expose(),
+        ] {
             if !part.is_empty() {
                 target.put_u8(separator);
                 target.put_slice(part.as_bytes());

@@ -1,0 +1,11 @@
+//! The plane over real sockets: raw bytes on both sides, hyper in between.
+
+mod bodies;
+mod continues;
+mod failures;
+pub(super) mod harness;
+mod malformed;
+mod pooling;
+mod relaying;
+mod upgrades;
+mod versions;

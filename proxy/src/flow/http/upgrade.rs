@@ -5,16 +5,19 @@ use std::sync::Arc;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional;
 
 use super::HttpService;
 use super::app::AppConnection;
 use super::body::{RequestBody, ResponseBody};
+use super::exchange::is_invalid;
 use super::headers;
 use crate::connect::pool::{self, TargetIo};
 use crate::error::{Error, Exchange};
+use crate::framing::{self, Expected, ResponseGuard};
+use crate::relay::Wire;
+use crate::relay::tcp::{End, Limits, relay};
 
 impl HttpService {
     /// Relays a request to change the protocol over a connection of its own, which is
@@ -36,7 +39,7 @@ impl HttpService {
         match response.status() {
             StatusCode::SWITCHING_PROTOCOLS => {
                 let from_target = hyper::upgrade::on(&mut response);
-                tokio::spawn(relay(from_app, from_target, Arc::clone(app)));
+                tokio::spawn(relay_upgraded(from_app, from_target, Arc::clone(app)));
                 return Ok(response.map(|_none| ResponseBody::empty()));
             }
             StatusCode::UNAUTHORIZED => self.authenticator.rejected(&injection),
@@ -46,8 +49,11 @@ impl HttpService {
     }
 
     async fn ask(&self, io: TargetIo, request: Request<RequestBody>) -> Result<Response<Incoming>, Error> {
-        let handshake = pool::http1_builder().handshake(TokioIo::new(io)).await;
-        let (mut sender, connection) = handshake.map_err(|error| Exchange::ClosedBeforeResponse(Some(error)))?;
+        let (guard, handle) = ResponseGuard::new(io, framing::Limits::default());
+        handle.expect(Expected::of(request.method(), true));
+        let handshake = pool::http1_builder().handshake(TokioIo::new(guard)).await;
+        let (mut sender, connection) =
+            handshake.map_err(|error| Exchange::ClosedBeforeResponse(Some(error)))?;
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "connection to the target ended");
@@ -56,7 +62,7 @@ impl HttpService {
         let answer = tokio::time::timeout(self.read_timeout, sender.send_request(request)).await;
         let answer = answer.map_err(|_elapsed| Exchange::NotAnswering(self.read_timeout))?;
         Ok(answer.map_err(|error| match error {
-            error if error.is_parse() => Exchange::InvalidResponse(error),
+            error if is_invalid(&error) => Exchange::InvalidResponse(error),
             error => Exchange::ClosedBeforeResponse(Some(error)),
         })?)
     }
@@ -64,19 +70,25 @@ impl HttpService {
 
 /// Opaque bytes both ways, the end of one direction at a time. Only TCP keep-alive
 /// limits the silence.
-async fn relay(from_app: OnUpgrade, from_target: OnUpgrade, app: Arc<AppConnection>) {
+async fn relay_upgraded(from_app: OnUpgrade, from_target: OnUpgrade, app: Arc<AppConnection>) {
     let both = futures_util::future::try_join(from_app, from_target).await;
     let (from_app, from_target) = match both {
         Ok(both) => both,
         Err(error) => return tracing::debug!(%error, "upgrade was not completed"),
     };
     let (mut from_app, mut from_target) = (TokioIo::new(from_app), TokioIo::new(from_target));
-    if let Err(error) = copy_bidirectional(&mut from_app, &mut from_target).await {
-        tracing::debug!(%error, "upgraded connection broke off");
+    tokio::select! {
+        end = relay(&mut from_app, &mut from_target, Limits::default(), &()) => {
+            if let End::Broken { error, .. } = end {
+                tracing::debug!(%error, "upgraded connection broke off");
+                app.reset();
+            }
+        }
+        () = app.drain().cut() => app.reset(),
     }
-    // The application's connection counts as open until here.
-    drop(app);
 }
+
+impl Wire for TokioIo<Upgraded> {}
 
 /// The protocol that a target has changed to.
 pub(super) fn agreed(parts: &http::response::Parts) -> Option<HeaderValue> {

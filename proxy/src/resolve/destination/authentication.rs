@@ -26,23 +26,15 @@ const LATER: &[&str] = &[
 ];
 
 /// Form fields that the grant itself defines (RFC 6749, sections 4.3.2 and 4.4.2).
-const GRANT_FIELDS: &[&str] = &[
-    "client_id",
-    "client_secret",
-    "grant_type",
-    "password",
-    "username",
-];
+const GRANT_FIELDS: &[&str] = &["client_id", "client_secret", "grant_type", "password", "username"];
 
 pub(super) fn authentication(
     reader: &mut Reader<'_>,
     url: Option<&TargetUrl>,
-    trust: Option<&Trust>,
+    trust: &Trust,
 ) -> Option<Authenticated> {
     check_key_store_source(reader);
-    let value = reader
-        .optional("Authentication")
-        .unwrap_or("NoAuthentication");
+    let value = reader.optional("Authentication").unwrap_or("NoAuthentication");
     let is = |name: &str| value.eq_ignore_ascii_case(name);
     if is("ClientCertificateAuthentication") {
         return client_certificate(reader, url);
@@ -114,7 +106,7 @@ fn client_certificate(reader: &mut Reader<'_>, url: Option<&TargetUrl>) -> Optio
         "KeyStoreLocation",
         "name a file with the client certificate and its key (.p12, .pfx or .pem) in the folder of the destination",
     )?;
-    let identity = reader.client_identity("KeyStoreLocation", "KeyStorePassword")?;
+    let identity = reader.client_identity("KeyStoreLocation", "KeyStorePassword");
     Some((Authentication::ClientCertificate, identity))
 }
 
@@ -148,12 +140,12 @@ fn basic_user(reader: &mut Reader<'_>, property: &str, remedy: &'static str) -> 
     Some(user)
 }
 
-fn oauth2_client_credentials(
-    reader: &mut Reader<'_>,
-    trust: Option<&Trust>,
-) -> Option<Authentication> {
+fn oauth2_client_credentials(reader: &mut Reader<'_>, trust: &Trust) -> Option<Authentication> {
     let client = client(reader, trust)?;
-    let mtls = client.tls.as_ref().is_some_and(|tls| tls.client_identity.is_some());
+    let mtls = client
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.client_identity.is_some());
     if client.client_secret.is_none() && client.token_service_user.is_none() && !mtls {
         reader.warn(
             "clientSecret",
@@ -163,7 +155,7 @@ fn oauth2_client_credentials(
     Some(Authentication::OAuth2ClientCredentials(Arc::new(client)))
 }
 
-fn oauth2_password(reader: &mut Reader<'_>, trust: Option<&Trust>) -> Option<Authentication> {
+fn oauth2_password(reader: &mut Reader<'_>, trust: &Trust) -> Option<Authentication> {
     let user = reader.identity("User", "OAuth2Password needs it");
     let password = reader.required_secret("Password", "OAuth2Password needs it");
     let client = client(reader, trust);
@@ -174,7 +166,7 @@ fn oauth2_password(reader: &mut Reader<'_>, trust: Option<&Trust>) -> Option<Aut
     })
 }
 
-fn client(reader: &mut Reader<'_>, trust: Option<&Trust>) -> Option<OAuth2Client> {
+fn client(reader: &mut Reader<'_>, trust: &Trust) -> Option<OAuth2Client> {
     check_token_service_kind(reader);
     let token_service_url = token_service_url(reader);
     let client_id = reader.identity("clientId", "set it to the OAuth2 client's id");
@@ -196,8 +188,8 @@ fn client(reader: &mut Reader<'_>, trust: Option<&Trust>) -> Option<OAuth2Client
         read_timeout: timeout(reader, "tokenServiceURL.SocketReadTimeoutInSeconds", 600),
         token_service_url: token_service_url?,
         client_id: client_id?,
-        token_service_user: token_service_user?,
-        tls: tls?,
+        token_service_user,
+        tls,
     })
 }
 
@@ -235,14 +227,20 @@ fn check_token_service_kind(reader: &mut Reader<'_>) {
 
 fn token_service_url(reader: &mut Reader<'_>) -> Option<TargetUrl> {
     let property = "tokenServiceURL";
-    let url = reader.http_url(property, "set it to where tokens are fetched, like https://host/oauth/token")?;
+    if reader
+        .optional(property)
+        .is_some_and(|value| value.contains("{tenant}"))
+    {
+        reader.refuse(property, Problem::TenantPlaceholder);
+        return None;
+    }
+    let url = reader.http_url(
+        property,
+        "set it to where tokens are fetched, like https://host/oauth/token",
+    )?;
     let value = reader.optional(property)?;
     if !url::has_scheme(value) {
         reader.refuse(property, Problem::SchemeMissing);
-        return None;
-    }
-    if value.contains("{tenant}") {
-        reader.refuse(property, Problem::TenantPlaceholder);
         return None;
     }
     if url.scheme == Scheme::Http && !is_loopback(&url.host) {
@@ -259,33 +257,35 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-fn token_service_user(reader: &mut Reader<'_>) -> Option<Option<(String, Secret)>> {
+fn token_service_user(reader: &mut Reader<'_>) -> Option<(String, Secret)> {
     if reader.optional("tokenServiceUser").is_none() {
         if reader.optional("tokenServicePassword").is_some() {
-            reader.warn("tokenServicePassword", "is ignored, because tokenServiceUser is missing");
+            reader.warn(
+                "tokenServicePassword",
+                "is ignored, because tokenServiceUser is missing",
+            );
         }
-        return Some(None);
+        return None;
     }
     let user = basic_user(reader, "tokenServiceUser", "set it or remove it");
     let password = reader.required_secret("tokenServicePassword", "tokenServiceUser needs it");
-    Some(Some((user?, password?)))
+    Some((user?, password?))
 }
 
 fn token_service_tls(
     reader: &mut Reader<'_>,
     url: Option<&TargetUrl>,
-    trust: Option<&Trust>,
-) -> Option<Option<Arc<TlsPolicy>>> {
+    trust: &Trust,
+) -> Option<Arc<TlsPolicy>> {
     let property = "tokenService.KeyStoreLocation";
     if is_plain(url) {
-        if reader.optional(property).is_none() {
-            return Some(None);
+        if reader.optional(property).is_some() {
+            refuse_plain(reader, property, "tokenServiceURL");
         }
-        refuse_plain(reader, property, "tokenServiceURL");
         return None;
     }
-    let identity = reader.client_identity(property, "tokenService.KeyStorePassword")?;
-    Some(Some(Arc::new(trust?.policy(identity))))
+    let identity = reader.client_identity(property, "tokenService.KeyStorePassword");
+    Some(Arc::new(trust.policy(identity)))
 }
 
 fn body(reader: &mut Reader<'_>) -> Vec<(String, Secret)> {

@@ -51,13 +51,14 @@ fn header(
     let name = HeaderName::try_from(key)
         .map_err(|_no_detail| "is ignored: what follows the prefix is not a header name")?;
     if is_never_settable(&name) {
-        return Err("is ignored: this header belongs to the connection and cannot be configured");
+        return Err("is ignored: this header is about the connection and cannot be configured");
     }
     if ONLY_ONCE.contains(&name) && earlier.iter().any(|(other, _)| *other == name) {
         return Err("is ignored: the same header is set in another spelling");
     }
-    let mut value = HeaderValue::try_from(value.expose())
-        .map_err(|_no_detail| "is ignored: a header value cannot contain control characters such as line breaks")?;
+    let mut value = HeaderValue::try_from(value.expose()).map_err(
+        |_no_detail| "is ignored: a header value cannot contain control characters such as line breaks",
+    )?;
     value.set_sensitive(true);
     Ok((name, value))
 }

@@ -35,36 +35,28 @@ pub enum Problem {
     #[error("is empty; {0}")]
     Empty(&'static str),
     #[error("is {value}, which is unknown; use {expected}")]
-    Unknown {
-        value: String,
-        expected: &'static str,
-    },
+    Unknown { value: String, expected: &'static str },
     #[error("is {value}, which is not supported yet; {instead}")]
-    NotSupportedYet {
-        value: String,
-        instead: &'static str,
-    },
+    NotSupportedYet { value: String, instead: &'static str },
     #[error("is not supported yet; {0}")]
     PropertyNotSupportedYet(&'static str),
     #[error("is {value}, which is not a boolean; write true or false")]
     NotBoolean { value: String },
     #[error("is {value}, which is not a whole number from {min} to {max}")]
     NotInRange { value: String, min: u64, max: u64 },
-    #[error(
-        "is {value}; a name has 1 to 200 characters out of letters, digits, \"_\", \"-\" and \".\""
-    )]
+    #[error("is {value}; a name has 1 to 200 characters out of letters, digits, \"_\", \"-\" and \".\"")]
     NotAName { value: String },
     #[error("is {value}, which applications look up elsewhere; choose a name of its own")]
     ReservedName { value: String },
     #[error("{0}")]
     Url(url::Error),
-    #[error(
-        "needs \"http://\" or \"https://\" in front; credentials are not sent to a guessed scheme"
-    )]
+    #[error("needs \"http://\" or \"https://\" in front; credentials are not sent to a guessed scheme")]
     SchemeMissing,
     #[error("contains {{tenant}}, but destinations from files have no tenant; write the whole URL")]
     TenantPlaceholder,
-    #[error("contains a colon, which ends the user in Basic credentials (RFC 7617, section 2)")]
+    #[error(
+        "contains a colon, which ends the user in Basic credentials (RFC 7617, section 2); use a user without colon"
+    )]
     ColonInUser,
     #[error("contains a control character, perhaps a line break at the end; remove it")]
     ControlCharacter,

@@ -133,12 +133,8 @@ pub(super) fn meant(name: &str) -> Option<String> {
 }
 
 fn is_known(name: &str) -> bool {
-    let listed = PROPERTIES
-        .iter()
-        .any(|known| match known.name.ends_with('.') {
-            true => name.starts_with(known.name),
-            false => name == known.name,
-        });
+    let is = |known: &Known| name == known.name || known.name.ends_with('.') && name.starts_with(known.name);
+    let listed = PROPERTIES.iter().any(is);
     let prefixed = WITHOUT_EFFECT_PREFIXES.iter().any(|p| name.starts_with(p));
     listed || prefixed || WITHOUT_EFFECT.contains(&name)
 }

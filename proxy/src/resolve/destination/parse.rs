@@ -8,8 +8,8 @@ use super::invalid::{Invalid, Problem, Warning};
 use super::known;
 use super::reader::{KeyStores, Reader};
 use super::{
-    Authentication, Destination, DestinationName, HostnameVerifier, HttpDestination, Protocol,
-    Scheme, TargetUrl, TlsPolicy,
+    Authentication, Destination, DestinationName, HostnameVerifier, HttpDestination, Protocol, Scheme,
+    TargetUrl, TlsPolicy,
 };
 use super::{authentication, headers, tcp};
 use crate::resolve::keystore::{CertificateStore, ClientIdentity};
@@ -25,10 +25,7 @@ pub struct Interpretation {
 
 impl Destination {
     /// Checks and interprets everything; reports all that is wrong, not only the first.
-    pub fn from_properties(
-        properties: &Properties,
-        stores: &dyn KeyStores,
-    ) -> Result<Self, Vec<Invalid>> {
+    pub fn from_properties(properties: &Properties, stores: &dyn KeyStores) -> Result<Self, Vec<Invalid>> {
         interpret(properties, stores).destination
     }
 }
@@ -122,18 +119,20 @@ fn http(reader: &mut Reader<'_>) -> Option<HttpDestination> {
     internet_only(reader, "ProxyType");
     let url = reader.http_url("URL", "set it to the target, like https://host:port/path");
     if url.is_none() && reader.optional("Address").is_some() {
-        reader.warn("Address", "belongs to Type TCP and is ignored; Type HTTP takes URL");
+        reader.warn(
+            "Address",
+            "belongs to Type TCP and is ignored; Type HTTP takes URL",
+        );
     }
     let trust = trust(reader, url.as_ref());
-    let (authentication, identity) =
-        authentication::authentication(reader, url.as_ref(), trust.as_ref()).unzip();
+    let (authentication, identity) = authentication::authentication(reader, url.as_ref(), &trust).unzip();
     let headers = headers::headers(reader, "URL.headers.");
     let queries = headers::queries(reader, "URL.queries.");
     let connect_timeout = connect_timeout(reader);
     let read_timeout = reader.lenient_number("URL.socketReadTimeoutInSeconds", 1, 43_200, 30);
     let url = url?;
     Some(HttpDestination {
-        tls: tls(&url, trust?, identity?),
+        tls: tls(&url, &trust, identity?),
         authentication: authentication?,
         headers,
         queries,
@@ -175,50 +174,47 @@ impl Trust {
     }
 }
 
-fn trust(reader: &mut Reader<'_>, url: Option<&TargetUrl>) -> Option<Trust> {
+fn trust(reader: &mut Reader<'_>, url: Option<&TargetUrl>) -> Trust {
     let all = reader.boolean("TrustAll", false);
     let hostname_verifier = hostname_verifier(reader);
     let plain = url.is_some_and(|url| url.scheme == Scheme::Http);
     if plain && reader.optional("TrustStoreLocation").is_some() {
         let url_property = "URL";
         reader.refuse("TrustStoreLocation", Problem::NeedsHttps { url_property });
-        return None;
+        return Trust::default();
     }
     if all {
         reader.warn("TrustAll", "is true: the target's certificate is not verified");
         if reader.optional("TrustStoreLocation").is_some() {
             reader.warn("TrustStoreLocation", "is ignored, because TrustAll is true");
         }
-        return Some(Trust {
+        return Trust {
             all,
             ..Trust::default()
-        });
+        };
     }
-    let store = reader.trust_store()?;
-    Some(Trust {
+    Trust {
         all,
-        store,
-        hostname_verifier: hostname_verifier?,
-    })
+        store: reader.trust_store(),
+        hostname_verifier,
+    }
 }
 
-fn hostname_verifier(reader: &mut Reader<'_>) -> Option<HostnameVerifier> {
-    let Some(value) = reader.optional("HostnameVerifier") else {
-        return Some(HostnameVerifier::default());
-    };
+fn hostname_verifier(reader: &mut Reader<'_>) -> HostnameVerifier {
+    let value = reader.optional("HostnameVerifier").unwrap_or("Strict");
     if value.eq_ignore_ascii_case("Strict") {
-        return Some(HostnameVerifier::Strict);
+        return HostnameVerifier::Strict;
     }
     if value.eq_ignore_ascii_case("BrowserCompatible") {
-        return Some(HostnameVerifier::BrowserCompatible);
+        return HostnameVerifier::BrowserCompatible;
     }
     let value = reader.quote("HostnameVerifier");
     let expected = "Strict or BrowserCompatible";
     reader.refuse("HostnameVerifier", Problem::Unknown { value, expected });
-    None
+    HostnameVerifier::default()
 }
 
-fn tls(url: &TargetUrl, trust: Trust, identity: Option<ClientIdentity>) -> Option<Arc<TlsPolicy>> {
+fn tls(url: &TargetUrl, trust: &Trust, identity: Option<ClientIdentity>) -> Option<Arc<TlsPolicy>> {
     match url.scheme {
         Scheme::Http => None,
         Scheme::Https => Some(Arc::new(trust.policy(identity))),

@@ -18,6 +18,8 @@ pub trait KeyStores {
 /// Keyed at random, so that a version tells nothing about the secrets in it.
 static VERSION_KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
+/// Whatever is refused here makes the destination unusable, so readers may go on
+/// with a substitute for it and find what else is wrong.
 pub(super) struct Reader<'a> {
     pub(super) properties: &'a Properties,
     stores: &'a dyn KeyStores,
@@ -196,37 +198,34 @@ impl<'a> Reader<'a> {
         .ok()
     }
 
-    pub(super) fn trust_store(&mut self) -> Option<CertificateStore> {
-        let Some((location, bytes)) = self.store("TrustStoreLocation")? else {
-            return Some(CertificateStore::default());
+    /// The additional roots; none as well after a refusal.
+    pub(super) fn trust_store(&mut self) -> CertificateStore {
+        let Some((location, bytes)) = self.store("TrustStoreLocation") else {
+            return CertificateStore::default();
         };
         let password = self.store_password("TrustStorePassword");
         let store = keystore::load_trust_store(location, &bytes, password.as_ref());
-        self.store_result("TrustStoreLocation", store)
+        self.store_result("TrustStoreLocation", store).unwrap_or_default()
     }
 
-    /// The client certificate that `location_property` names; `Some(None)` if it names none.
+    /// The client certificate that `location_property` names; none as well after a refusal.
     pub(super) fn client_identity(
         &mut self,
         location_property: &str,
         password_property: &str,
-    ) -> Option<Option<ClientIdentity>> {
-        let Some((location, bytes)) = self.store(location_property)? else {
-            return Some(None);
-        };
+    ) -> Option<ClientIdentity> {
+        let (location, bytes) = self.store(location_property)?;
         let password = self.store_password(password_property);
         let identity = keystore::load_client_identity(location, &bytes, password.as_ref());
-        self.store_result(location_property, identity).map(Some)
+        self.store_result(location_property, identity)
     }
 
-    fn store(&mut self, property: &str) -> Option<Option<(&'a str, Vec<u8>)>> {
-        let Some(location) = self.optional(property) else {
-            return Some(None);
-        };
+    fn store(&mut self, property: &str) -> Option<(&'a str, Vec<u8>)> {
+        let location = self.optional(property)?;
         match self.stores.read(location) {
             Ok(bytes) => {
                 write_part(&mut self.hasher, &bytes);
-                Some(Some((location, bytes)))
+                Some((location, bytes))
             }
             Err(error) => {
                 self.refuse(property, Problem::Store(error));

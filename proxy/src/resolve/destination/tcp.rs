@@ -28,7 +28,10 @@ pub(super) fn destination(reader: &mut Reader<'_>) -> Option<TcpDestination> {
 
 fn hint_at_http_properties(reader: &mut Reader<'_>) {
     if reader.optional("URL").is_some() {
-        reader.warn("URL", "belongs to Type HTTP and is ignored; Type TCP takes Address");
+        reader.warn(
+            "URL",
+            "belongs to Type HTTP and is ignored; Type TCP takes Address",
+        );
     }
     let authentication = reader.optional("Authentication");
     if authentication.is_some_and(|a| !a.eq_ignore_ascii_case("NoAuthentication")) {

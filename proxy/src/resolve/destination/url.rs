@@ -17,9 +17,7 @@ pub enum Error {
     TcpScheme(String),
     #[error("has no host; write it like https://host:port/path")]
     NoHost,
-    #[error(
-        "has a user or password in front of the host; remove it and set User and Password instead"
-    )]
+    #[error("has a user or password in front of the host; remove it and set User and Password instead")]
     UserInfo,
     #[error("has no port; write it like tcp://host:port")]
     NoPort,
@@ -161,9 +159,7 @@ fn parse_authority(text: &str) -> Result<Authority, Error> {
 fn parse_bracketed(rest: &str) -> Result<Authority, Error> {
     let (literal, port) = rest.split_once(']').ok_or(Error::NoHost)?;
     let address = literal.parse();
-    let address = address.map_err(|_no_detail: std::net::AddrParseError| {
-        Error::NotIpv6(quoted(literal))
-    })?;
+    let address = address.map_err(|_no_detail: std::net::AddrParseError| Error::NotIpv6(quoted(literal)))?;
     let port = match port.strip_prefix(':') {
         Some(port) => Some(parse_port(port)?),
         None if port.is_empty() => None,
@@ -260,13 +256,34 @@ mod tests {
             ("https://h", "https://h host=h port=443 path= query=None"),
             ("HTTPS://H:443/a", "https://h host=h port=443 path=/a query=None"),
             ("h:8080/p", "http://h:8080 host=h port=8080 path=/p query=None"),
-            ("http://h?x=1", "http://h host=h port=80 path= query=Some(\"x=1\")"),
-            ("https://h/a/?k=1#part", "https://h host=h port=443 path=/a/ query=Some(\"k=1\")"),
-            ("https://[2001:DB8::1]:8443/", "https://[2001:db8::1]:8443 host=2001:db8::1 port=8443 path=/ query=None"),
-            ("https://bücher.example/", "https://xn--bcher-kva.example host=xn--bcher-kva.example port=443 path=/ query=None"),
-            ("http://my_service:80/%2F..", "http://my_service host=my_service port=80 path=/%2F.. query=None"),
-            ("http://127.0.0.1:3000", "http://127.0.0.1:3000 host=127.0.0.1 port=3000 path= query=None"),
-            ("http://h/?to=http://x", "http://h host=h port=80 path=/ query=Some(\"to=http://x\")"),
+            (
+                "http://h?x=1",
+                "http://h host=h port=80 path= query=Some(\"x=1\")",
+            ),
+            (
+                "https://h/a/?k=1#part",
+                "https://h host=h port=443 path=/a/ query=Some(\"k=1\")",
+            ),
+            (
+                "https://[2001:DB8::1]:8443/",
+                "https://[2001:db8::1]:8443 host=2001:db8::1 port=8443 path=/ query=None",
+            ),
+            (
+                "https://bücher.example/",
+                "https://xn--bcher-kva.example host=xn--bcher-kva.example port=443 path=/ query=None",
+            ),
+            (
+                "http://my_service:80/%2F..",
+                "http://my_service host=my_service port=80 path=/%2F.. query=None",
+            ),
+            (
+                "http://127.0.0.1:3000",
+                "http://127.0.0.1:3000 host=127.0.0.1 port=3000 path= query=None",
+            ),
+            (
+                "http://h/?to=http://x",
+                "http://h host=h port=80 path=/ query=Some(\"to=http://x\")",
+            ),
         ];
         for (value, expected) in cases {
             assert_eq!(shown(value), expected, "{value}");

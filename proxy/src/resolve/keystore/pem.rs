@@ -98,7 +98,7 @@ fn section<'a>(label: &str, lines: &mut impl Iterator<Item = &'a str>) -> Result
             }
             let body = STANDARD
                 .decode(encoded.as_bytes())
-                .map_err(|_| Error::Malformed(Part::Pem))?;
+                .map_err(|_undecodable| Error::Malformed(Part::Pem))?;
             return Ok(Section {
                 label: label.to_owned(),
                 dek_info,

@@ -13,9 +13,14 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::upload::{RequestBody, Upload};
 use crate::connect::pool::{Http1, Origin};
 use crate::flow::http::app::AppConnection;
+use crate::framing::Turn;
 
 /// What is sent to the application.
-pub struct ResponseBody(Source);
+pub struct ResponseBody {
+    source: Source,
+    /// Ends with the body.
+    _turn: Option<Turn>,
+}
 
 enum Source {
     Empty,
@@ -34,24 +39,41 @@ pub enum DownloadError {
     TimedOut(Duration),
 }
 
+impl From<Source> for ResponseBody {
+    fn from(source: Source) -> Self {
+        Self { source, _turn: None }
+    }
+}
+
 type Polled = Poll<Option<Result<Frame<Bytes>, DownloadError>>>;
 
 impl ResponseBody {
     pub(in crate::flow::http) fn empty() -> Self {
-        Self(Source::Empty)
+        Source::Empty.into()
     }
 
     pub(in crate::flow::http) fn full(bytes: Bytes) -> Self {
-        Self(if bytes.is_empty() { Source::Empty } else { Source::Full(bytes) })
+        if bytes.is_empty() {
+            Source::Empty.into()
+        } else {
+            Source::Full(bytes).into()
+        }
+    }
+
+    pub(in crate::flow::http) fn keeping(self, turn: Turn) -> Self {
+        Self {
+            source: self.source,
+            _turn: Some(turn),
+        }
     }
 
     /// Drives the connection it comes from, and gives that back at its end.
     pub(in crate::flow::http) fn pooled(mut pooled: Pooled) -> Self {
         if pooled.incoming.is_end_stream() {
             pooled.finish(&mut Context::from_waker(std::task::Waker::noop()));
-            return Self(Source::Empty);
+            return Source::Empty.into();
         }
-        Self(Source::Pooled(pooled))
+        Source::Pooled(pooled).into()
     }
 
     /// Comes from a connection that has a task of its own.
@@ -61,8 +83,20 @@ impl ResponseBody {
         upload: Option<Arc<Upload>>,
         reset_on_error: Option<Arc<AppConnection>>,
     ) -> Self {
+        if incoming.is_end_stream() {
+            upload.inspect(|upload| upload.answered());
+            return Source::Empty.into();
+        }
         let timer = Box::pin(sleep_until(Instant::now() + timeout));
-        Self(Source::Shared(Shared { incoming, timer, timeout, waiting_since: None, upload, reset_on_error }))
+        Source::Shared(Shared {
+            incoming,
+            timer,
+            timeout,
+            waiting_since: None,
+            upload,
+            reset_on_error,
+        })
+        .into()
     }
 }
 
@@ -71,11 +105,11 @@ impl Body for ResponseBody {
     type Error = DownloadError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
-        match &mut self.0 {
+        match &mut self.source {
             Source::Empty => Poll::Ready(None),
             Source::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
-                self.0 = Source::Empty;
+                self.source = Source::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Source::Pooled(pooled) => pooled.poll_frame(cx),
@@ -84,7 +118,7 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.source {
             Source::Empty => true,
             Source::Full(_) => false,
             Source::Pooled(pooled) => pooled.incoming.is_end_stream(),
@@ -93,7 +127,7 @@ impl Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.source {
             Source::Empty => SizeHint::with_exact(0),
             Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Pooled(pooled) => pooled.incoming.size_hint(),
@@ -131,7 +165,9 @@ impl Pooled {
     /// The clock runs only while we wait for the target, not while the application is busy.
     fn poll_inactivity(&mut self, cx: &mut Context<'_>) -> Polled {
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        let Some(connection) = &mut self.connection else { return Poll::Pending };
+        let Some(connection) = &mut self.connection else {
+            return Poll::Pending;
+        };
         std::task::ready!(connection.poll_deadline(since + self.timeout, cx));
         self.connection = None;
         Poll::Ready(Some(Err(timed_out(self.timeout, self.reset_on_error.as_ref()))))
@@ -162,7 +198,9 @@ impl Pooled {
     }
 
     fn finish(&mut self, cx: &mut Context<'_>) {
-        let Some(mut connection) = self.connection.take() else { return };
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
         if !connection.is_idle() && !connection.is_open(cx) {
             return;
         }

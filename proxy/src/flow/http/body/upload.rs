@@ -72,7 +72,11 @@ impl RequestBody {
     }
 
     pub(in crate::flow::http) fn buffered(bytes: Bytes) -> Self {
-        Self(if bytes.is_empty() { Content::Empty } else { Content::Buffered(bytes) })
+        Self(if bytes.is_empty() {
+            Content::Empty
+        } else {
+            Content::Buffered(bytes)
+        })
     }
 
     pub(in crate::flow::http) fn is_empty(&self) -> bool {
@@ -93,8 +97,13 @@ impl RequestBody {
 
     /// Reads the rest of a short body whose request failed, so that the connection stays usable.
     pub(in crate::flow::http) async fn drain_if_cheap(self) {
-        let Content::Streamed(mut streamed) = self.0 else { return };
-        let is_cheap = streamed.size_hint().exact().is_some_and(|length| length <= CHEAP_TO_DRAIN);
+        let Content::Streamed(mut streamed) = self.0 else {
+            return;
+        };
+        let is_cheap = streamed
+            .size_hint()
+            .exact()
+            .is_some_and(|length| length <= CHEAP_TO_DRAIN);
         if is_cheap && streamed.upload.is_open() {
             let rest = async { while let Some(Ok(_)) = streamed.frame().await {} };
             let _ended_or_not = tokio::time::timeout(DRAIN_TIME, rest).await;
@@ -103,11 +112,14 @@ impl RequestBody {
 
     /// The whole body if it is at most `limit` long, else the body as it was read so far and the rest.
     pub(in crate::flow::http) async fn collect_up_to(self, limit: usize) -> Result<Bytes, Self> {
-        let fits = usize::try_from(self.size_hint().upper().unwrap_or(u64::MAX)).is_ok_and(|upper| upper <= limit);
+        let fits =
+            usize::try_from(self.size_hint().upper().unwrap_or(u64::MAX)).is_ok_and(|upper| upper <= limit);
         match self.0 {
             Content::Empty => Ok(Bytes::new()),
             Content::Buffered(bytes) => Ok(bytes),
-            Content::Streamed(streamed) if !fits || !streamed.upload.is_open() => Err(Self(Content::Streamed(streamed))),
+            Content::Streamed(streamed) if !fits || !streamed.upload.is_open() => {
+                Err(Self(Content::Streamed(streamed)))
+            }
             Content::Streamed(mut streamed) => match BodyExt::collect(&mut streamed).await {
                 Ok(collected) if collected.trailers().is_none() => Ok(collected.to_bytes()),
                 _ => Err(Self(Content::Streamed(streamed))),
@@ -161,9 +173,12 @@ impl Upload {
         !self.has_ended() && self.waits_for_app.load(Ordering::Relaxed)
     }
 
-    /// The target's answer is complete; only a bounded rest is worth sending.
+    /// The target's answer is complete: only a bounded rest is worth sending, and
+    /// nothing if the target never asked for the body.
     pub(in crate::flow::http) fn answered(&self) {
-        self.remaining.store(AFTER_ANSWER, Ordering::Relaxed);
+        let remaining = if self.is_open() { AFTER_ANSWER } else { -1 };
+        self.remaining.store(remaining, Ordering::Relaxed);
+        self.open();
     }
 
     fn poll_open(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -171,21 +186,24 @@ impl Upload {
             return Poll::Ready(());
         }
         self.opened.register(cx.waker());
-        if self.is_open() { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_open() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 }
 
 impl Streamed {
-    fn took(&self, frame: &Frame<Bytes>) -> Result<(), UploadError> {
+    fn took(&self, frame: &Frame<Bytes>) {
         self.upload.frames.fetch_add(1, Ordering::Relaxed);
         if self.incoming.is_end_stream() || frame.is_trailers() {
             self.upload.ended.store(true, Ordering::Release);
         }
-        let length = frame.data_ref().map_or(0, |data| i64::try_from(data.len()).unwrap_or(i64::MAX));
-        if self.upload.remaining.fetch_sub(length, Ordering::Relaxed) < length {
-            return Err(UploadError::AnsweredEarly);
-        }
-        Ok(())
+        let length = frame
+            .data_ref()
+            .map_or(0, |data| i64::try_from(data.len()).unwrap_or(i64::MAX));
+        self.upload.remaining.fetch_sub(length, Ordering::Relaxed);
     }
 }
 
@@ -198,10 +216,18 @@ impl Body for Streamed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         std::task::ready!(self.upload.poll_open(cx));
+        if self.upload.remaining.load(Ordering::Relaxed) < 0 {
+            return Poll::Ready(Some(Err(UploadError::AnsweredEarly)));
+        }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        self.upload.waits_for_app.store(polled.is_pending(), Ordering::Relaxed);
+        self.upload
+            .waits_for_app
+            .store(polled.is_pending(), Ordering::Relaxed);
         polled.map(|frame| match frame {
-            Some(Ok(frame)) => Some(self.took(&frame).map(|()| frame)),
+            Some(Ok(frame)) => {
+                self.took(&frame);
+                Some(Ok(frame))
+            }
             Some(Err(error)) => {
                 self.upload.failed.store(true, Ordering::Release);
                 Some(Err(UploadError::Application(error)))

@@ -37,6 +37,9 @@ pub(super) fn pkcs8(body: &[u8], password: Option<&Secret>) -> Result<PrivateKey
     }
 }
 
+/// Body, initialisation vector, password.
+type Decrypt = fn(&[u8], &[u8], &str) -> Option<Vec<u8>>;
+
 /// `Proc-Type: 4,ENCRYPTED` with `DEK-Info: <cipher>,<initialisation vector>`.
 pub(super) fn dek(
     dek_info: &str,
@@ -44,7 +47,7 @@ pub(super) fn dek(
     password: Option<&Secret>,
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
     let (cipher, iv) = dek_info.split_once(',').unwrap_or((dek_info, ""));
-    let decrypt: fn(&[u8], &[u8], &str) -> Option<Vec<u8>> = match cipher {
+    let decrypt: Decrypt = match cipher {
         "DES-CBC" => decrypt::<Des, 8>,
         "DES-EDE3-CBC" => decrypt::<TdesEde3, 24>,
         "AES-128-CBC" => decrypt::<Aes128, 16>,

@@ -77,9 +77,8 @@ impl KeyStores for FolderStores<'_> {
 impl FolderStores<'_> {
     /// Follows symbolic links, as Kubernetes' volumes have them, but not out of the folder.
     fn inside(&self, path: &Path, shown: &str) -> Result<PathBuf, StoreError> {
-        let real = |path: &Path| {
-            fs::canonicalize(path).map_err(|error| store_error(error.into(), shown.to_owned()))
-        };
+        let real =
+            |path: &Path| fs::canonicalize(path).map_err(|error| store_error(error.into(), shown.to_owned()));
         let (folder, file) = (real(self.folder)?, real(path)?);
         if file.starts_with(&folder) {
             Ok(file)

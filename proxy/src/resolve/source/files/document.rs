@@ -50,8 +50,7 @@ impl SyntaxError {
 /// More than any destination needs, and far from the end of the stack.
 pub(super) const MAX_DEPTH: usize = 16;
 
-pub(super) const TOO_DEEP: &str =
-    "nested too deeply; a destination is a flat list of properties";
+pub(super) const TOO_DEEP: &str = "nested too deeply; a destination is a flat list of properties";
 
 /// Finds positions for ascending offsets in one pass.
 pub(super) struct Positions<'a> {

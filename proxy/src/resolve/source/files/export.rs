@@ -51,8 +51,14 @@ impl Scan<'_> {
         let value_at = self.positions.at(offset);
         let value = self.text(value_at, |_| false)?;
         Ok(Some(Entry {
-            key: Spanned { at, value: key.to_string() },
-            value: Spanned { at: value_at, value: Node::Text(value) },
+            key: Spanned {
+                at,
+                value: key.to_string(),
+            },
+            value: Spanned {
+                at: value_at,
+                value: Node::Text(value),
+            },
         }))
     }
 
@@ -75,7 +81,8 @@ impl Scan<'_> {
         let mut text = Zeroizing::new(String::new());
         while let Some((_, c)) = self.chars.next_if(|(_, c)| !is_line_end(*c) && !end(*c)) {
             if c == '\\' {
-                self.escape(&mut text).ok_or_else(|| SyntaxError::new(at, BAD_UNICODE))?;
+                self.escape(&mut text)
+                    .ok_or_else(|| SyntaxError::new(at, BAD_UNICODE))?;
             } else {
                 text.push(c);
             }

@@ -1,11 +1,9 @@
-//! JSON with positions: serde_json judges the syntax, then one walk finds the values.
+//! JSON with positions: `serde_json` judges the syntax, then one walk finds the values.
 
 use serde::de::IgnoredAny;
 use zeroize::Zeroizing;
 
-use super::document::{
-    Entry, MAX_DEPTH, Node, Position, Positions, Spanned, SyntaxError, TOO_DEEP,
-};
+use super::document::{Entry, MAX_DEPTH, Node, Position, Positions, Spanned, SyntaxError, TOO_DEEP};
 
 pub(super) fn parse(text: &str) -> Result<Spanned<Node>, SyntaxError> {
     if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
@@ -26,6 +24,7 @@ fn syntax_error(error: &serde_json::Error) -> SyntaxError {
         line: error.line().max(1),
         column: error.column().max(1),
     };
+    let message = format!("{message}; check quotes, commas and brackets here and in the line above");
     SyntaxError::new(at, message)
 }
 

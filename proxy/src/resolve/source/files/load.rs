@@ -17,7 +17,7 @@ use super::references::{self, Environment};
 use super::{Cause, Loaded, Place, Problem, Snapshot, State};
 use super::{export, json, yaml};
 use crate::resolve::destination::{
-    Destination, DestinationName, Interpretation, Warning, interpret, property_name, quoted,
+    Destination, DestinationName, Interpretation, Invalid, Warning, interpret, property_name, quoted,
 };
 use crate::resolve::properties::Properties;
 
@@ -37,11 +37,7 @@ pub(super) struct Inputs {
     pub(super) files: BTreeSet<PathBuf>,
 }
 
-pub(super) fn load(
-    paths: &[PathBuf],
-    environment: &Environment,
-    previous: Option<&Snapshot>,
-) -> Load {
+pub(super) fn load(paths: &[PathBuf], environment: &Environment, previous: Option<&Snapshot>) -> Load {
     let mut loader = Loader {
         environment,
         previous,
@@ -163,11 +159,7 @@ impl Loader<'_> {
             let folder = folder.to_owned();
             match format(&path) {
                 _ if path.is_dir() || is_store(&path) => {}
-                Some(format) => files.push(SourceFile {
-                    path,
-                    folder,
-                    format,
-                }),
+                Some(format) => files.push(SourceFile { path, folder, format }),
                 None => self.snapshot.ignored.push(path),
             }
         }
@@ -208,7 +200,10 @@ impl Loader<'_> {
         let mut referenced = HashSet::new();
         for document in documents {
             let nodes = document.content.as_ref().map_or(&[][..], Vec::as_slice);
-            for path in nodes.iter().flat_map(|node| files_in(node, &document.file.folder)) {
+            for path in nodes
+                .iter()
+                .flat_map(|node| files_in(node, &document.file.folder))
+            {
                 referenced.extend(fs::canonicalize(&path));
                 self.inputs.files.insert(path);
             }
@@ -416,6 +411,18 @@ fn parse(bytes: &[u8], format: Format) -> Content {
             ("key=value text", result)
         }
     };
+    if let Ok(
+        [
+            Spanned {
+                at,
+                value: Node::Map(entries),
+            },
+        ],
+    ) = result.as_deref()
+        && entries.is_empty()
+    {
+        return Err((Some(*at), Cause::Empty));
+    }
     result.map_err(|SyntaxError { at, message }| (Some(at), Cause::Syntax { format, message }))
 }
 
@@ -467,6 +474,10 @@ fn collect_map(
     raws: &mut Vec<Raw>,
     problems: &mut Vec<(Position, Cause)>,
 ) {
+    if entries.is_empty() {
+        problems.push((at, Cause::NotADestination));
+        return;
+    }
     if entries.iter().all(|entry| entry.key.value != WRAPPER) {
         raws.push(Raw { at, entries });
         return;
@@ -511,7 +522,10 @@ fn resolve(file: &SourceFile, raw: Raw, environment: &Environment) -> Resolved {
         if let Some(first) = resolved.positions.get(&property) {
             let first = first.line;
             let shown = property_name(&property);
-            let cause = Cause::DuplicateProperty { property: shown, first };
+            let cause = Cause::DuplicateProperty {
+                property: shown,
+                first,
+            };
             resolved.problems.push((property, key.at, cause));
             continue;
         }
@@ -547,7 +561,10 @@ impl Resolved {
             }
             Err(error) => {
                 let shown = property_name(&property);
-                let cause = Cause::Reference { property: shown, error };
+                let cause = Cause::Reference {
+                    property: shown,
+                    error,
+                };
                 self.problems.push((property, at, cause));
             }
         }
@@ -555,6 +572,10 @@ impl Resolved {
 
     fn place_of(&self, property: &str) -> Option<Position> {
         self.positions.get(property).copied()
+    }
+
+    fn is_unread(&self, property: &str) -> bool {
+        self.problems.iter().any(|(other, _, _)| other == property)
     }
 
     /// Puts places to what the interpretation says. What only follows from a property
@@ -567,29 +588,41 @@ impl Resolved {
         let name_is_bad = invalid.iter().any(|invalid| invalid.property == "Name");
         let name = self.properties.get("Name").filter(|_| !name_is_bad);
         let name = name.map(DestinationName::new_unchecked);
-        let unread = |property: &str| self.problems.iter().any(|(other, _, _)| other == property);
-        let invalid = invalid.into_iter().filter(|invalid| !unread(&invalid.property));
-        let invalid = invalid.map(|invalid| {
-            let position = self.place_of(&invalid.property).unwrap_or(at);
-            (position, Cause::Invalid(invalid))
-        });
-        let own = self.problems.iter().map(|(_, position, cause)| (*position, cause.clone()));
-        let mut problems: Vec<(Position, Cause)> = own.chain(invalid).collect();
-        problems.sort_by_key(|(position, _)| *position);
         let problem = |(position, cause)| Problem {
             place: place(file, position),
             destination: name.as_ref().map(DestinationName::to_string),
             cause,
         };
-        let warning = |warning: Warning| {
+        let problems: Vec<Problem> = self.causes(invalid, at).into_iter().map(problem).collect();
+        Outcome {
+            destination: destination.filter(|_| problems.is_empty()),
+            problems,
+            warnings: self.warnings(interpretation.warnings, file, at),
+            name,
+        }
+    }
+
+    /// In the order of the file.
+    fn causes(&self, invalid: Vec<Invalid>, at: Position) -> Vec<(Position, Cause)> {
+        let own = self
+            .problems
+            .iter()
+            .map(|(_, position, cause)| (*position, cause.clone()));
+        let mut causes: Vec<(Position, Cause)> = own.collect();
+        for invalid in invalid.into_iter().filter(|i| !self.is_unread(&i.property)) {
+            let position = self.place_of(&invalid.property).unwrap_or(at);
+            causes.push((position, Cause::Invalid(invalid)));
+        }
+        causes.sort_by_key(|(position, _)| *position);
+        causes
+    }
+
+    fn warnings(&self, warnings: Vec<Warning>, file: &SourceFile, at: Position) -> Vec<(Place, Warning)> {
+        let placed = |warning: Warning| {
             let position = self.place_of(&warning.property).unwrap_or(at);
             (place(file, position), warning)
         };
-        Outcome {
-            destination: destination.filter(|_| problems.is_empty()),
-            problems: problems.into_iter().map(problem).collect(),
-            warnings: interpretation.warnings.into_iter().map(warning).collect(),
-            name,
-        }
+        let read = warnings.into_iter().filter(|w| !self.is_unread(&w.property));
+        read.map(placed).collect()
     }
 }

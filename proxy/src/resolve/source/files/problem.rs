@@ -70,17 +70,18 @@ pub enum Cause {
     DuplicateProperty { property: String, first: usize },
     #[error("{property} is a list or a mapping; a value is a text, a number or a boolean")]
     NotAText { property: String },
-    #[error("the name is already taken by {name} in {first}, which stays in use; rename or remove one of them")]
+    #[error(
+        "the name is already taken by {name} in {first}, which stays in use; rename or remove one of them"
+    )]
     DuplicateName { name: String, first: Place },
     #[error("not a destination; write its properties, one per line, like Name: my-destination")]
     NotADestination,
-    #[error("{0} beside destinationConfiguration is unknown; properties belong inside destinationConfiguration")]
+    #[error(
+        "{0} beside destinationConfiguration is unknown; properties belong inside destinationConfiguration"
+    )]
     BesideConfiguration(String),
     #[error("not valid {format}: {message}")]
-    Syntax {
-        format: &'static str,
-        message: String,
-    },
+    Syntax { format: &'static str, message: String },
     #[error("the file is empty; write a destination into it or remove it")]
     Empty,
     #[error("the file is not UTF-8 text; save it as UTF-8")]
@@ -91,7 +92,9 @@ pub enum Cause {
     NoSuchPath,
     #[error("the folder cannot be read: {0}; check its permissions")]
     FolderUnreadable(String),
-    #[error("the file's kind is unknown; name it *.yaml, *.yml, *.json, or *.properties for a key=value export")]
+    #[error(
+        "the file's kind is unknown; name it *.yaml, *.yml, *.json, or *.properties for a key=value export"
+    )]
     UnknownKind,
 }
 

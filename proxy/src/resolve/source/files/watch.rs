@@ -21,7 +21,7 @@ const QUIET: Duration = Duration::from_millis(150);
 /// The longest that a change waits for quiet; changes are promised to be live within 2 s.
 const MAX_DELAY: Duration = Duration::from_secs(1);
 /// Network file systems tell nothing about changes by other machines.
-const RE_READ: Duration = Duration::from_secs(60);
+const RE_READ: Duration = Duration::from_mins(1);
 /// When the system has no watches left, reading often is what remains.
 const RE_READ_WITHOUT_EVENTS: Duration = Duration::from_secs(1);
 
@@ -159,8 +159,7 @@ impl Follower {
         self.complete = true;
         let before = self.watched.len();
         for path in wanted {
-            let Some(identity) = identity(&path).filter(|_| !self.watched.contains_key(&path))
-            else {
+            let Some(identity) = identity(&path).filter(|_| !self.watched.contains_key(&path)) else {
                 continue;
             };
             match watcher.watch(&path, RecursiveMode::NonRecursive) {
@@ -297,7 +296,9 @@ fn log_change(before: Option<&Loaded>, now: &Loaded) {
     let newly = |state: &State| before.is_none_or(|before| before.state != *state);
     match &now.state {
         State::Ok(_) if newly(&now.state) => info!(destination = %now.name, "destination loaded"),
-        State::Broken { last_good: Some(_), .. } if newly(&now.state) => {
+        State::Broken {
+            last_good: Some(_), ..
+        } if newly(&now.state) => {
             warn!(destination = %now.name, "destination keeps its last good version");
         }
         State::Ok(_) | State::Broken { .. } => {}

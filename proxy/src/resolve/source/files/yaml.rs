@@ -42,7 +42,10 @@ struct Events<'a>(Parser<'a, StrInput<'a>>);
 
 impl<'a> Events<'a> {
     fn next(&mut self) -> Result<Option<(Event<'a>, Span)>, SyntaxError> {
-        self.0.next_event().transpose().map_err(|error| syntax_error(&error))
+        self.0
+            .next_event()
+            .transpose()
+            .map_err(|error| syntax_error(&error))
     }
 
     /// Inside a collection the parser always has one more event, or an error.
@@ -56,7 +59,9 @@ impl<'a> Events<'a> {
         let refuse = |message: &str| Err(SyntaxError::new(at, message));
         let value = match event {
             _ if depth == 0 => return refuse(TOO_DEEP),
-            Event::Scalar(_, _, _, Some(_)) | Event::SequenceStart(_, Some(_)) | Event::MappingStart(_, Some(_)) => return refuse(TAG),
+            Event::Scalar(_, _, _, Some(_))
+            | Event::SequenceStart(_, Some(_))
+            | Event::MappingStart(_, Some(_)) => return refuse(TAG),
             Event::Alias(_) => return refuse(ALIAS),
             Event::Scalar(text, style, _, None) => scalar(&text, style),
             Event::SequenceStart(_, None) => self.list(span, depth)?,
@@ -108,5 +113,9 @@ fn scalar(text: &str, style: ScalarStyle) -> Node {
 }
 
 fn syntax_error(error: &ScanError) -> SyntaxError {
-    SyntaxError::new(position(error.marker()), error.info())
+    let message = format!(
+        "{}; check indentation, quotes and colons here and in the line above",
+        error.info()
+    );
+    SyntaxError::new(position(error.marker()), message)
 }

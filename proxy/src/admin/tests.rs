@@ -1,0 +1,158 @@
+use std::net::SocketAddr;
+
+use prometheus_client::metrics::counter::Counter;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::lifecycle::drain::Drain;
+
+struct Server {
+    address: SocketAddr,
+    drain: Drain,
+    readiness: Readiness,
+    connections: Connections,
+}
+
+fn start() -> Server {
+    let listener = accept::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (drain, readiness, connections) = (Drain::new(), Readiness::default(), Connections::default());
+    let mut metrics = Metrics::new();
+    metrics
+        .scope("test")
+        .register("things", "Things", Counter::<u64>::default());
+    let admin = Admin {
+        metrics: Arc::new(metrics),
+        connections: connections.clone(),
+        readiness: readiness.clone(),
+        status: Box::new(|| Status {
+            role: "run".into(),
+            destinations: vec![DestinationRow {
+                name: "<b>&".into(),
+                virtual_ip: "127.66.0.1".into(),
+                port: 80,
+                r#type: "HTTP".into(),
+                target: "https://example.com".into(),
+                warnings: vec![],
+            }],
+            ..Status::default()
+        }),
+    };
+    tokio::spawn(serve(listener, Arc::new(admin), drain.signal()));
+    Server {
+        address,
+        drain,
+        readiness,
+        connections,
+    }
+}
+
+impl Server {
+    async fn request(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    async fn get(&self, path: &str, accept: &str) -> String {
+        self.request(&format!(
+            "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\naccept: {accept}\r\n\r\n"
+        ))
+        .await
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_open_metrics() {
+    let answer = start().get("/metrics", "*/*").await;
+    assert!(
+        answer.contains("content-type: application/openmetrics-text"),
+        "{answer}"
+    );
+    assert!(answer.contains("tp_things_total{"), "{answer}");
+    assert!(answer.ends_with("# EOF\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_status_is_json_for_tools_and_html_for_browsers() {
+    let server = start();
+    let json = server.get("/status", "*/*").await;
+    let body: serde_json::Value = serde_json::from_str(json.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!(
+        (&body["phase"], &body["destinations"][0]["name"]),
+        (&"ready".into(), &"<b>&".into())
+    );
+    let html = server
+        .get("/status", "text/html,application/xhtml+xml,*/*;q=0.8")
+        .await;
+    assert!(html.contains("<td>&lt;b&gt;&amp;<td>127.66.0.1"), "{html}");
+}
+
+#[tokio::test]
+async fn readiness_names_what_is_missing() {
+    let server = start();
+    let hook = server.readiness.latch("hook");
+    let answer = server.get("/readyz", "*/*").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("not ready: hook\n"),
+        "{answer}"
+    );
+    assert!(
+        server.get("/healthz", "*/*").await.starts_with("HTTP/1.1 200 "),
+        "it lives"
+    );
+    drop(hook);
+    assert!(server.get("/readyz", "*/*").await.ends_with("ready\n"));
+}
+
+#[tokio::test]
+async fn a_draining_process_still_answers() {
+    let server = start();
+    server.drain.start();
+    assert!(
+        server
+            .get("/readyz", "*/*")
+            .await
+            .ends_with("terminating but serving\n")
+    );
+    assert!(
+        server
+            .get("/status", "*/*")
+            .await
+            .contains(r#""phase": "draining""#)
+    );
+}
+
+#[tokio::test]
+async fn open_connections_are_listed() {
+    let server = start();
+    let source = SocketAddr::from(([127, 0, 0, 1], 4711));
+    let _listed = server
+        .connections
+        .open("tcp", 1, "db".into(), source, "db.example:5432".into());
+    let json = server.get("/debug/connections", "*/*").await;
+    assert!(
+        json.contains(r#""source": "127.0.0.1:4711""#) && json.contains(r#""state": "dialling""#),
+        "{json}"
+    );
+    assert!(
+        server
+            .get("/debug/connections", "text/html")
+            .await
+            .contains("<td>db.example:5432")
+    );
+}
+
+#[tokio::test]
+async fn only_reading_is_allowed() {
+    let answer = start()
+        .request("POST /status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET, HEAD"),
+        "{answer}"
+    );
+}

@@ -1,0 +1,212 @@
+//! Requests without an answer of the target.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use super::harness::{OK, Plane, answering, field, read_all, read_head, target};
+
+#[tokio::test]
+async fn a_refused_connection_is_a_502_with_all_fields_and_a_json_body() {
+    let address = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let answer = Plane::to(address)
+        .start()
+        .await
+        .ask("GET / HTTP/1.1\r\nHost: app\r\nX-Request-Id: r-1\r\nConnection: close\r\n\r\n")
+        .await;
+    let message =
+        "Failed to establish connection to the target system of destination 'backend'. Connection refused.";
+    assert!(answer.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{answer}");
+    assert_eq!(field(&answer, "x-error-message"), Some(message));
+    assert_eq!(field(&answer, "x-error-origin"), Some("Transparent Proxy"));
+    assert_eq!(field(&answer, "x-proxy-server"), Some("Transparent Proxy"));
+    assert_eq!(field(&answer, "x-request-id"), Some("r-1"));
+    assert_eq!(field(&answer, "cache-control"), Some("no-store"));
+    assert_eq!(field(&answer, "content-type"), Some("application/json"));
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(
+        body,
+        serde_json::json!({"error": {
+            "status": 502, "message": message, "origin": "Transparent Proxy", "requestId": "r-1"
+        }})
+    );
+}
+
+#[tokio::test]
+async fn an_error_for_head_has_no_body() {
+    let address = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let plane = Plane::to(address).start().await;
+    let answer = plane
+        .ask("HEAD / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n")
+        .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 502 ") && answer.ends_with("\r\n\r\n"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn nonsense_and_early_ends_are_invalid_responses() {
+    for nonsense in ["", "nonsense\r\n\r\n", "HTTP/1.1 200"] {
+        let address = target(move |mut stream| async move {
+            read_head(&mut stream).await;
+            stream.write_all(nonsense.as_bytes()).await
+        })
+        .await;
+        let answer = Plane::to(address).start().await.get("/").await;
+        let message = "Invalid response from the target system of destination 'backend'.";
+        assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+        assert_eq!(
+            field(&answer, "x-error-message"),
+            Some(message),
+            "after {nonsense:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_target_is_a_504_after_the_read_timeout() {
+    let address = target(|mut stream| async move {
+        while read_head(&mut stream).await.is_some() {}
+        Ok(())
+    })
+    .await;
+    let plane = Plane::to(address)
+        .read_timeout(Duration::from_secs(7))
+        .start()
+        .await;
+    let started = Instant::now();
+    let answer = plane.get("/").await;
+    assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+    assert_eq!(
+        field(&answer, "x-error-message"),
+        Some("The target system of destination 'backend' did not respond within 7 seconds.")
+    );
+    assert_eq!(started.elapsed().as_secs(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_in_the_middle_of_an_answer_aborts_it_but_slow_answers_live() {
+    let address = target(|mut stream| async move {
+        read_head(&mut stream).await;
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+            .await?;
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            stream.write_all(b"x").await?;
+        }
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        stream.write_all(b"x").await
+    })
+    .await;
+    let plane = Plane::to(address)
+        .read_timeout(Duration::from_secs(7))
+        .start()
+        .await;
+    let mut app = plane.connect().await;
+    app.write_all(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+        .await
+        .unwrap();
+    let started = Instant::now();
+    read_head(&mut app).await.unwrap();
+    assert_eq!(super::harness::read_until(&mut app, b"xxx").await.unwrap(), "xxx");
+    assert_eq!(read_all(&mut app).await, "");
+    assert_eq!(started.elapsed().as_secs(), 22);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_application_does_not_use_up_the_targets_time() {
+    let address = target(|mut stream| async move {
+        read_head(&mut stream).await;
+        super::harness::read_until(&mut stream, b"0\r\n\r\n").await;
+        stream.write_all(OK.as_bytes()).await
+    })
+    .await;
+    let plane = Plane::to(address)
+        .read_timeout(Duration::from_secs(7))
+        .start()
+        .await;
+    let mut app = plane.connect().await;
+    app.write_all(b"POST / HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(19)).await;
+    app.write_all(b"0\r\n\r\n").await.unwrap();
+    assert!(read_head(&mut app).await.unwrap().starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn connect_is_no_method_here() {
+    let (address, _) = answering(OK).await;
+    let answer = Plane::to(address)
+        .start()
+        .await
+        .ask("CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n")
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    assert_eq!(field(&answer, "x-proxy-server"), Some("Transparent Proxy"));
+}
+
+#[tokio::test]
+async fn repeated_control_fields_are_refused() {
+    let (address, seen) = answering(OK).await;
+    let answer = Plane::to(address)
+        .start()
+        .await
+        .ask("GET / HTTP/1.1\r\nHost: a\r\nX-Tenant-Id: 1\r\nX-Tenant-Id: 2\r\nConnection: close\r\n\r\n")
+        .await;
+    assert_eq!(
+        field(&answer, "x-error-message"),
+        Some(
+            "The following headers: [x-tenant-id] should be passed only once. Check your request parameters."
+        )
+    );
+    assert!(seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_connection_without_a_byte_is_no_error() {
+    let (address, _) = answering(OK).await;
+    let plane = Plane::to(address).start().await;
+    let mut app = plane.connect().await;
+    app.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut app).await, "");
+    let mut text = String::new();
+    let mut registry = prometheus_client::registry::Registry::default();
+    plane.metrics.register(&mut registry);
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    assert!(
+        text.contains("tp_received_requests_total{destination=\"backend\"} 0"),
+        "{text}"
+    );
+    assert!(!text.contains("tp_request_errors_total{"), "{text}");
+}
+
+#[tokio::test]
+async fn failures_are_counted_by_their_name() {
+    let address = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let plane = Plane::to(address).start().await;
+    plane.get("/").await;
+    let mut text = String::new();
+    let mut registry = prometheus_client::registry::Registry::default();
+    plane.metrics.register(&mut registry);
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let line = "tp_request_errors_total{destination=\"backend\",error=\"target_connection_refused\"} 1";
+    assert!(text.contains(line), "{text}");
+}

@@ -1,0 +1,211 @@
+//! Connections to targets: which are taken, which are given back, what is sent again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::io::AsyncWriteExt;
+
+use super::harness::{OK, Plane, answering, field, read_head, read_until, target};
+use crate::connect::pool::Limits;
+use crate::flow::http::Retry;
+
+/// A target that closes after every answer, `delay` later and without a word.
+async fn closing_after(delay: Duration, executed: &Arc<AtomicUsize>) -> std::net::SocketAddr {
+    let executed = Arc::clone(executed);
+    target(move |mut stream| {
+        let executed = Arc::clone(&executed);
+        async move {
+            if read_head(&mut stream).await.is_some() {
+                executed.fetch_add(1, Ordering::Relaxed);
+                stream.write_all(OK.as_bytes()).await?;
+                tokio::time::sleep(delay).await;
+            }
+            Ok(())
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_get_is_lost_when_the_target_closes_idle_connections() {
+    for delay in [0, 1, 2, 5].map(Duration::from_millis) {
+        let executed = Arc::default();
+        let plane = Plane::to(closing_after(delay, &executed).await).start().await;
+        let mut app = plane.connect().await;
+        for _ in 0..500 {
+            app.write_all(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+                .await
+                .unwrap();
+            let head = read_head(&mut app).await.unwrap();
+            assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+            read_until(&mut app, b"ok").await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_post_runs_twice_when_the_target_closes_idle_connections() {
+    const POSTS: usize = 300;
+    for delay in [0, 1, 2, 5].map(Duration::from_millis) {
+        let executed = Arc::default();
+        let plane = Plane::to(closing_after(delay, &executed).await).start().await;
+        for _ in 0..POSTS {
+            plane
+                .ask("POST / HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+                .await;
+        }
+        assert!(executed.load(Ordering::Relaxed) <= POSTS);
+    }
+}
+
+#[tokio::test]
+async fn a_post_is_not_sent_again_when_the_connection_is_lost() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&seen);
+    let address = target(move |mut stream| {
+        let counter = Arc::clone(&counter);
+        async move {
+            read_head(&mut stream).await;
+            stream.write_all(OK.as_bytes()).await?;
+            // The second request is read, and gets no answer.
+            if read_head(&mut stream).await.is_some() {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        }
+    })
+    .await;
+    let plane = Plane::to(address).start().await;
+    plane.get("/").await;
+    let post = "POST / HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    assert!(plane.ask(post).await.starts_with("HTTP/1.1 502 "));
+    assert_eq!((seen.load(Ordering::Relaxed), plane.dials()), (1, 1));
+    plane.get("/").await;
+    assert!(
+        plane.get("/").await.starts_with("HTTP/1.1 200 "),
+        "a GET is sent again"
+    );
+}
+
+/// Moves only this test's clock.
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_takes_a_pooled_connection_only_within_three_seconds_of_its_last_use() {
+    let (address, _) = answering(OK).await;
+    let plane = Plane::to(address).start().await;
+    let post = "POST / HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    plane.ask(post).await;
+    pass(2).await;
+    plane.ask(post).await;
+    assert_eq!(plane.dials(), 1);
+    pass(4).await;
+    plane.get("/").await;
+    assert_eq!(plane.dials(), 1, "a GET may have it");
+    pass(4).await;
+    plane.ask(post).await;
+    assert_eq!(plane.dials(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_connections_are_closed_before_servers_do_it() {
+    let (address, _) = answering(OK).await;
+    let plane = Plane::to(address).start().await;
+    plane.get("/").await;
+    pass(40).await;
+    plane.get("/").await;
+    assert_eq!(plane.dials(), 1);
+    pass(51).await;
+    plane.get("/").await;
+    assert_eq!(plane.dials(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_announced_idle_limit_counts_instead() {
+    let (address, _) =
+        answering("HTTP/1.1 200 OK\r\nKeep-Alive: timeout=10\r\nContent-Length: 2\r\n\r\nok").await;
+    let plane = Plane::to(address).start().await;
+    let post = "POST / HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    plane.ask(post).await;
+    pass(8).await;
+    plane.ask(post).await;
+    assert_eq!(plane.dials(), 1, "longer than three seconds");
+    pass(10).await;
+    plane.get("/").await;
+    assert_eq!(plane.dials(), 2, "shorter than fifty");
+}
+
+#[tokio::test]
+async fn no_more_connections_wait_than_the_limit_allows() {
+    let (address, _) = answering(OK).await;
+    let plane = Plane::to(address)
+        .limits(Limits {
+            max_idle: 0,
+            ..Limits::default()
+        })
+        .start()
+        .await;
+    plane.get("/").await;
+    plane.get("/").await;
+    assert_eq!(plane.dials(), 2);
+}
+
+#[tokio::test]
+async fn ntlm_keeps_a_connection_to_the_target_for_one_connection_of_the_application() {
+    let (address, _) = answering(
+        "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nWWW-Authenticate: NTLM\r\nContent-Length: 2\r\n\r\nok",
+    )
+    .await;
+    let plane = Plane::to(address).start().await;
+    let mut first = plane.connect().await;
+    let mut second = plane.connect().await;
+    for _ in 0..3 {
+        for app in [&mut first, &mut second] {
+            app.write_all(b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 0\r\n\r\n")
+                .await
+                .unwrap();
+            read_until(app, b"ok").await.unwrap();
+        }
+    }
+    assert_eq!(plane.dials(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn configured_repeats_follow_the_configuration() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let address = target(move |mut stream| {
+        let counter = Arc::clone(&counter);
+        async move {
+            while read_head(&mut stream).await.is_some() {
+                read_until(&mut stream, b"body").await;
+                let status = if counter.fetch_add(1, Ordering::Relaxed) < 2 {
+                    "503 Busy"
+                } else {
+                    "200 OK"
+                };
+                stream
+                    .write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nok").as_bytes())
+                    .await?;
+            }
+            Ok(())
+        }
+    })
+    .await;
+    let retry = |max_retries| Retry {
+        max_retries,
+        status_codes: vec![StatusCode::SERVICE_UNAVAILABLE],
+    };
+    let post = "POST / HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody";
+    let answer = Plane::to(address).retry(retry(1)).start().await.ask(post).await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    asked.store(0, Ordering::Relaxed);
+    let answer = Plane::to(address).retry(retry(3)).start().await.ask(post).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
+    assert_eq!(field(&answer, "x-error-origin"), None);
+}
