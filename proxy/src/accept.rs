@@ -4,7 +4,7 @@ mod limits;
 mod listener;
 
 pub use limits::{Limits, LimitsConfig, Permit};
-pub use listener::{Listener, bind, keepalive, raise_descriptor_limit};
+pub use listener::{DescriptorLimit, bind, keepalive, raise_descriptor_limit};
 
 use std::future::Future;
 use std::io;
@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, debug, debug_span, info, warn};
 
+use self::listener::Listener;
 use crate::lifecycle::drain::DrainWatch;
 
 /// How long the loop rests when the process is out of descriptors or memory: it doubles from
@@ -66,7 +67,7 @@ where
         let accepted = tokio::select! {
             biased;
             () = drain.draining() => return,
-            accepted = listener.accept() => accepted,
+            accepted = accept_in_room(listener, limits) => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -88,6 +89,11 @@ where
     }
 }
 
+async fn accept_in_room<L: Listener>(listener: &L, limits: &Limits) -> io::Result<(TcpStream, SocketAddr)> {
+    limits.room().await;
+    listener.accept().await
+}
+
 fn admit<H, F>(stream: TcpStream, peer: SocketAddr, limits: &Arc<Limits>, drain: &DrainWatch, handler: &H)
 where
     H: Fn(Accepted) -> F,
@@ -102,7 +108,9 @@ where
         }
     };
     let id = next_id();
-    let span = info_span!("connection", id, client.addr = %peer);
+    // Entered at every poll, so it only exists where somebody looks inside; lines above debug
+    // name the connection themselves.
+    let span = debug_span!("connection", id, client.addr = %peer);
     let accepted = Accepted {
         id,
         stream,

@@ -36,6 +36,7 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_mins(10);
 const LIMITS: LimitsConfig = LimitsConfig {
     per_source: 64,
     total: Some(256),
+    pause_at: None,
 };
 
 const HTML: &str = "text/html; charset=utf-8";

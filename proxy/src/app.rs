@@ -1,1 +1,39 @@
-//! (placeholder)
+//! The roles: here, and only here, everything is put together.
+
+pub mod check;
+pub mod doctor;
+pub mod run;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use crate::cli::{Role, WRONG_COMMAND_LINE};
+use crate::datapath::self_test::probe_main;
+
+/// Starts a role; gives its exit code.
+pub fn start(role: Role) -> anyhow::Result<ExitCode> {
+    match role {
+        Role::Run(arguments) => {
+            let working_directory = std::env::current_dir().context("the working directory is gone")?;
+            match arguments.validate(&working_directory) {
+                Ok(config) => run::run(&config),
+                Err(invalid) => {
+                    eprintln!(
+                        "error: {invalid}\n\nFor more information, try 'transparent-proxy run --help'."
+                    );
+                    Ok(ExitCode::from(WRONG_COMMAND_LINE))
+                }
+            }
+        }
+        Role::Check(arguments) => check::check(&arguments.paths, arguments.format),
+        Role::Doctor(arguments) => doctor::doctor(&arguments),
+        Role::Enter(arguments) => Ok(run::command::enter(&arguments.directory, &arguments.command)),
+        Role::Watch(arguments) => {
+            run::sandbox::watch(&arguments.directory)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Role::Probe => Ok(probe_main()),
+        Role::Sandbox(arguments) => run::sandbox_only(&arguments),
+    }
+}

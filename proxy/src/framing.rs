@@ -25,7 +25,8 @@
 //! # Assumptions
 //!
 //! - hyper's server and client are built with `max_headers(limits.fields)`, the server without `half_close` (the
-//!   guard does that part, see [`RequestGuard`]); both are run `with_upgrades`.
+//!   guard does that part, see [`RequestGuard`]) and without `header_read_timeout` (which would count idle time,
+//!   too); both are run `with_upgrades`. Their `max_buf_size` is larger than [`Limits`] let a head become.
 //! - The service calls [`RequestHandle::begin`] exactly once per request, before anything else, and keeps the
 //!   [`Turn`] until the response's body has ended.
 

@@ -6,6 +6,8 @@
 //! the picture.
 
 // What starts everything.
+pub mod cli;
+
 pub mod app;
 
 pub mod config;

@@ -1,1 +1,18 @@
+//! All end-to-end tests in one binary.
+#![expect(
+    unreachable_pub,
+    reason = "a test binary exports nothing; `pub` marks what other modules use"
+)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "in helpers as in tests: a panic says where, and fails the test"
+)]
 
+mod harness;
+
+mod applications;
+mod clients;
+mod oauth;
+mod redirect;
+mod run_sandbox;
+mod streams;

@@ -10,6 +10,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+use tokio::sync::Notify;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsConfig {
@@ -17,13 +18,34 @@ pub struct LimitsConfig {
     pub per_source: usize,
     /// Open connections altogether; none by default.
     pub total: Option<usize>,
+    /// From so many on, nothing is accepted until one ends; the kernel's backlog keeps the others.
+    pub pause_at: Option<usize>,
 }
+
+impl LimitsConfig {
+    /// Pauses before the process is out of descriptors, so that enough are left for everything else:
+    /// name lookups, files, the admin server.
+    #[must_use]
+    pub fn within_descriptors(self, limit: u64) -> Self {
+        let usable = limit.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_PER_CONNECTION;
+        Self {
+            pause_at: Some(usize::try_from(usable).unwrap_or(usize::MAX).max(1)),
+            ..self
+        }
+    }
+}
+
+const RESERVED_DESCRIPTORS: u64 = 128;
+
+/// The application's leg, the target's, and one that watches a side that has ended.
+const DESCRIPTORS_PER_CONNECTION: u64 = 3;
 
 impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             per_source: 4096,
             total: None,
+            pause_at: None,
         }
     }
 }
@@ -34,6 +56,7 @@ pub struct Limits {
     config: LimitsConfig,
     sources: Mutex<HashMap<IpAddr, usize>>,
     open: AtomicUsize,
+    released: Notify,
     refused: Family<RefusedLabels, Counter>,
     paused: Counter,
 }
@@ -73,6 +96,7 @@ impl Limits {
             config,
             sources: Mutex::default(),
             open: AtomicUsize::new(0),
+            released: Notify::new(),
             refused: Family::default(),
             paused: Counter::default(),
         })
@@ -111,6 +135,20 @@ impl Limits {
         })
     }
 
+    /// Resolves when a connection may be accepted.
+    pub(super) async fn room(&self) {
+        let Some(pause_at) = self.config.pause_at else {
+            return;
+        };
+        loop {
+            let released = self.released.notified();
+            if self.open() < pause_at {
+                return;
+            }
+            released.await;
+        }
+    }
+
     pub(super) fn count_paused(&self) {
         self.paused.inc();
     }
@@ -132,7 +170,10 @@ impl Limits {
 
     fn release(&self, source: IpAddr) {
         let mut sources = self.sources();
-        self.open.fetch_sub(1, Ordering::Relaxed);
+        let before = self.open.fetch_sub(1, Ordering::Relaxed);
+        if self.config.pause_at.is_some_and(|pause_at| before >= pause_at) {
+            self.released.notify_waiters();
+        }
         if let Some(of_source) = sources.get_mut(&source) {
             *of_source -= 1;
             if *of_source == 0 {
@@ -164,6 +205,7 @@ mod tests {
         let limits = Limits::new(LimitsConfig {
             per_source: 2,
             total: Some(3),
+            pause_at: None,
         });
         let first = limits.admit(A).unwrap();
         let _second = limits.admit(A).unwrap();

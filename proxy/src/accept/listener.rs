@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 const BACKLOG: i32 = 4096;
 
 /// Where connections come from: a listening socket, or a fake.
-pub trait Listener: Sync {
+pub(super) trait Listener: Sync {
     fn accept(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
 }
 
@@ -74,12 +74,22 @@ pub(super) fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive())
 }
 
-/// Raises the soft limit of open descriptors to the hard one and returns what it was before,
-/// for programs that are started by this one.
-pub fn raise_descriptor_limit() -> io::Result<rlim_t> {
+/// How many descriptors this process may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DescriptorLimit {
+    /// Before it was raised: for programs that are started by this one.
+    pub inherited: rlim_t,
+    pub now: rlim_t,
+}
+
+/// Raises the soft limit of open descriptors to the hard one.
+pub fn raise_descriptor_limit() -> io::Result<DescriptorLimit> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
-    Ok(soft)
+    Ok(DescriptorLimit {
+        inherited: soft,
+        now: hard,
+    })
 }

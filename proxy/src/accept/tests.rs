@@ -59,7 +59,7 @@ async fn a_source_over_its_cap_is_reset_and_others_are_served() {
     let drain = Drain::new();
     let limits = Limits::new(LimitsConfig {
         per_source: 2,
-        total: None,
+        ..LimitsConfig::default()
     });
     let listener = loopback();
     let address = listener.local_addr().unwrap();
@@ -132,6 +132,36 @@ async fn a_port_in_use_is_an_error() {
     let listener = loopback();
     let error = bind(listener.local_addr().unwrap()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+}
+
+#[tokio::test]
+async fn connections_wait_while_descriptors_are_short() {
+    let drain = Drain::new();
+    let limits = Limits::new(LimitsConfig::default().within_descriptors(128 + 2 * 3));
+    let listener = loopback();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(listener, Arc::clone(&limits), drain.watch(), echo));
+    let mut first = TcpStream::connect(address).await.unwrap();
+    let mut second = TcpStream::connect(address).await.unwrap();
+    assert_eq!(
+        (
+            answers(&mut first).await.unwrap(),
+            answers(&mut second).await.unwrap()
+        ),
+        (9, 9)
+    );
+    let mut third = TcpStream::connect(address).await.unwrap();
+    third.write_u8(5).await.unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(limits.open(), 2, "the third one waits");
+    drop(first);
+    assert_eq!(
+        third.read_u8().await.unwrap(),
+        5,
+        "and is served when another one ends"
+    );
 }
 
 /// Fails as scripted, then accepts from a real listener.

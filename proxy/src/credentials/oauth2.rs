@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::token_cache::Fetched;
 use super::token_service::{Call, Caller};
-use super::{Error, basic};
+use super::{Error, InvalidToken, basic};
 use crate::connect::tls::TlsClient;
 use crate::resolve::destination::{OAuth2Client, TargetUrl};
 use crate::secret::Secret;
@@ -139,8 +139,15 @@ impl Fetcher {
             deadline,
             tls: self.tls.as_ref(),
         };
+        let asked = Instant::now();
         let answer = self.caller.post(call).await?;
-        response::read(&answer, &self.secrets())
+        let fetched = response::read(&answer, &self.secrets())?;
+        // The life counts from when the answer was made, which is after the question.
+        let life = fetched.life.saturating_sub(asked.elapsed());
+        if life.is_zero() {
+            return Err(Error::InvalidTokenResponse(InvalidToken::Expired));
+        }
+        Ok(Fetched { life, ..fetched })
     }
 
     fn headers(&self, way: ClientAuthentication) -> HeaderMap {

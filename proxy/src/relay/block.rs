@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 /// Most bytes that are read ahead in one direction.
-pub(super) const BLOCK_SIZE: usize = 128 * 1024;
+pub(super) const BLOCK_SIZE: usize = 256 * 1024;
 
 /// Blocks that a worker keeps for its next connections.
 const KEPT_PER_WORKER: usize = 4;

@@ -3,6 +3,16 @@
 //! `Destination::from_properties` (in `destination/parse.rs`) is the only way from
 //! [`Properties`](super::properties::Properties) to here, whatever the source.
 
+mod authentication;
+mod headers;
+mod invalid;
+pub mod known;
+mod parse;
+mod reader;
+pub mod schema;
+mod tcp;
+pub mod url;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +21,11 @@ use http::{HeaderName, HeaderValue};
 
 use super::keystore::{CertificateStore, ClientIdentity};
 use crate::secret::Secret;
+
+pub use self::invalid::{Invalid, Problem, StoreError, Warning};
+pub(crate) use self::invalid::{property_name, quoted};
+pub use self::parse::{Interpretation, interpret};
+pub use self::reader::KeyStores;
 
 /// The `Name` of a destination: 1–200 letters, digits, `_`, `-` and `.`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,7 +63,7 @@ pub struct Destination {
     pub protocol: Protocol,
     pub version: Version,
     /// What was ignored and why; logged once per version.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 /// A hash over everything that was configured, secrets and key stores included
@@ -82,7 +97,7 @@ pub struct HttpDestination {
 }
 
 /// Where an HTTP destination's requests go.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TargetUrl {
     pub scheme: Scheme,
     /// Name (IDNA-encoded, lower case) or address; IPv6 literals without brackets.
@@ -96,10 +111,40 @@ pub struct TargetUrl {
     pub query: Option<String>,
 }
 
+impl TargetUrl {
+    /// Scheme, host and port: all of a URL that may be shown, since paths and queries may hold keys.
+    pub fn origin(&self) -> String {
+        let authority = String::from_utf8_lossy(self.authority.as_bytes());
+        format!("{}://{authority}", self.scheme.as_str())
+    }
+}
+
+impl fmt::Debug for TargetUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.origin())
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
     Http,
     Https,
+}
+
+impl Scheme {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
 }
 
 /// Server verification and client identity towards `https://` targets.
@@ -111,7 +156,7 @@ pub struct TlsPolicy {
     pub trust_store: CertificateStore,
     /// `HostnameVerifier`
     pub hostname_verifier: HostnameVerifier,
-    /// `KeyStoreLocation` of ClientCertificateAuthentication.
+    /// `KeyStoreLocation` of `ClientCertificateAuthentication`.
     pub client_identity: Option<ClientIdentity>,
 }
 
@@ -140,6 +185,19 @@ pub enum Authentication {
         user: String,
         password: Secret,
     },
+}
+
+impl Authentication {
+    /// The value of the property `Authentication`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::NoAuthentication => "NoAuthentication",
+            Self::Basic { .. } => "BasicAuthentication",
+            Self::ClientCertificate => "ClientCertificateAuthentication",
+            Self::OAuth2ClientCredentials(_) => "OAuth2ClientCredentials",
+            Self::OAuth2Password { .. } => "OAuth2Password",
+        }
+    }
 }
 
 /// What the proxy needs to fetch a token itself.

@@ -88,4 +88,17 @@ mod tests {
         assert!(cpu_time().is_some());
         assert!(resident_bytes().is_some_and(|bytes| bytes > 100_000));
     }
+
+    #[test]
+    fn both_are_scraped_with_their_scope() {
+        let mut metrics = crate::telemetry::registry::Metrics::new();
+        register(metrics.scope("system-metrics"));
+        let text = metrics.encode().unwrap();
+        for name in ["tp_cpu_percent", "tp_memory_bytes"] {
+            assert!(
+                text.contains(&format!("{name}{{otel_scope_name=\"system-metrics\"")),
+                "{text}"
+            );
+        }
+    }
 }

@@ -13,6 +13,8 @@ use super::super::token_cache::Fetched;
 use super::super::token_service::Answer;
 use super::super::{Error, InvalidToken, basic};
 
+/// Services note the time of issue in whole seconds, so a token may end this much earlier than said.
+const TICK: Duration = Duration::from_secs(1);
 /// For tokens that say nowhere how long they live.
 const DEFAULT_LIFE: Duration = Duration::from_mins(2);
 /// Anything longer is as good as forever, and does not overflow the clock.
@@ -88,11 +90,16 @@ fn life(expires_in: &Value, token: &str) -> Result<Duration, InvalidToken> {
         return Err(InvalidToken::Expired);
     }
     let life = match (seconds(expires_in), own) {
-        (Some(said), Some(own)) => said.min(own),
-        (Some(life), None) | (None, Some(life)) => life,
+        (Some(said), Some(own)) => less_a_tick(said).min(own),
+        (Some(said), None) => less_a_tick(said),
+        (None, Some(own)) => own,
         (None, None) => DEFAULT_LIFE,
     };
     Ok(life.min(LONGEST_LIFE))
+}
+
+fn less_a_tick(life: Duration) -> Duration {
+    life.saturating_sub(TICK.min(life / 2))
 }
 
 /// A positive number, also as text; everything else says nothing.
@@ -103,7 +110,7 @@ fn seconds(expires_in: &Value) -> Option<Duration> {
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
     };
     let life = (seconds > 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_LIFE));
-    life.filter(|life| !life.is_zero())
+    life.filter(|life| !less_a_tick(*life).is_zero())
 }
 
 /// `exp` of a JSON Web Token (RFC 7519, section 4.1.4), since 1970.

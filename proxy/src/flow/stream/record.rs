@@ -70,6 +70,8 @@ impl Record {
             Verdict::NotConnected(error) => log_not_connected(entry, &error),
             verdict => info!(
                 target: CONNECTION,
+                id = entry.id,
+                client.addr = %entry.source,
                 destination = %entry.destination,
                 server = %entry.target,
                 result = verdict.label(),
@@ -91,6 +93,8 @@ impl Drop for Record {
 fn log_not_connected(entry: &Entry, failure: &connect::Error) {
     error!(
         target: CONNECTION,
+        id = entry.id,
+        client.addr = %entry.source,
         destination = %entry.destination,
         server = %entry.target,
         result = connect_label(failure),

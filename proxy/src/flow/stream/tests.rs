@@ -10,11 +10,13 @@ use crate::connect::direct::{self, Direct, OwnAddresses};
 use crate::lifecycle::drain::{Drain, Drained};
 use crate::resolve::destination::SocketOptions;
 use crate::telemetry::connections::State;
+use crate::telemetry::logging::CONNECTION;
 
 /// A TCP destination that is served on loopback, and its target.
 struct Setup {
     address: SocketAddr,
     target: TcpListener,
+    service: Arc<TcpService>,
     drain: Drain,
     /// Of this destination alone.
     part: Drain,
@@ -57,7 +59,8 @@ impl Setup {
         ));
         let drain = Drain::new();
         let part = drain.child();
-        let handler = move |accepted| serve_connection(accepted, Arc::clone(&service));
+        let served = Arc::clone(&service);
+        let handler = move |accepted| serve_connection(accepted, Arc::clone(&served));
         tokio::spawn(accept::serve(
             listener,
             Limits::new(LimitsConfig::default()),
@@ -67,6 +70,7 @@ impl Setup {
         Self {
             address,
             target,
+            service,
             drain,
             part,
             own,
@@ -389,4 +393,107 @@ async fn an_open_connection_shows_its_state_and_bytes() {
     assert_eq!(open[0].target, setup.target.local_addr().unwrap().to_string());
     assert_eq!((open[0].bytes_from_app, open[0].state), (5, State::TargetEnded));
     assert_eq!(setup.metrics.open.get(), 1);
+}
+
+/// Ten thousand idle connections must not cost more than some ten megabytes: the future is what each
+/// one keeps, since it has no buffer.
+#[tokio::test]
+async fn an_idle_connection_is_small() {
+    let setup = Setup::new().await;
+    let (stream, peer) = {
+        let _app = TcpStream::connect(setup.target.local_addr().unwrap())
+            .await
+            .unwrap();
+        setup.target.accept().await.unwrap()
+    };
+    let permit = Limits::new(LimitsConfig::default()).admit(peer.ip()).unwrap();
+    let accepted = Accepted {
+        id: 1,
+        stream,
+        peer,
+        drain: setup.drain.watch(),
+        permit,
+    };
+    let service = Arc::clone(&setup.service);
+    let size = size_of_val(&serve_connection(accepted, service));
+    assert!(size < 1500, "{size} bytes");
+}
+
+/// What is logged while the guard lives, on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl Log {
+    fn start(&self) -> tracing::subscriber::DefaultGuard {
+        let log = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || log.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    /// The one line about connections.
+    fn line(&self) -> String {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<_> = text.lines().filter(|line| line.contains(CONNECTION)).collect();
+        assert_eq!(lines.len(), 1, "{text}");
+        lines[0].to_owned()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::Write::write(&mut *self.0.lock().unwrap(), bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_connection_is_one_line() {
+    let log = Log::default();
+    let _guard = log.start();
+    let setup = Setup::new().await;
+    let (mut app, mut target) = setup.connect().await;
+    app.write_all(b"hello").await.unwrap();
+    app.shutdown().await.unwrap();
+    target.read_to_string(&mut String::new()).await.unwrap();
+    target.write_all(b"bye").await.unwrap();
+    drop(target);
+    app.read_to_string(&mut String::new()).await.unwrap();
+    setup.idle().await;
+    let line = log.line();
+    let server = format!("server={}", setup.target.local_addr().unwrap());
+    for part in [
+        " INFO ",
+        "destination=db",
+        &server,
+        "result=\"closed\"",
+        "bytes_from_app=5",
+        "bytes_from_target=3",
+    ] {
+        assert!(line.contains(part), "{part} is missing in: {line}");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_connection_is_one_line_that_names_the_cause() {
+    let log = Log::default();
+    let _guard = log.start();
+    let setup = Setup::new().await;
+    setup.own.replace([], [setup.target.local_addr().unwrap()]);
+    let mut app = TcpStream::connect(setup.address).await.unwrap();
+    assert_reset(&mut app).await;
+    setup.idle().await;
+    let line = log.line();
+    for part in [
+        "ERROR ",
+        "destination=db",
+        "no connection to the target: Address not allowed.",
+    ] {
+        assert!(line.contains(part), "{part} is missing in: {line}");
+    }
 }

@@ -69,4 +69,28 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn damaged_responses_are_decided_alike_however_they_are_cut(
+        index in any::<prop::sample::Index>(),
+        damage in prop::collection::vec((any::<usize>(), any::<u8>()), 1..4),
+        cuts in prop::collection::vec(any::<usize>(), 0..12),
+    ) {
+        let cases = corpus::responses();
+        let case = index.get(&cases);
+        let mut bytes = case.bytes.clone();
+        for (at, byte) in damage {
+            let len = bytes.len();
+            bytes[at % len] = byte;
+        }
+        let pass = |script, size| {
+            let (mut guard, handle) = ResponseGuard::new(script, Limits::default());
+            handle.expect(case.expected);
+            let (delivered, _) = read_all(&mut guard, size);
+            (delivered, handle.violation())
+        };
+        prop_assert_eq!(pass(Script::cut(&bytes, &cuts), 300), pass(Script::whole(&bytes), 8192));
+    }
+}
+
 mod with_hyper;

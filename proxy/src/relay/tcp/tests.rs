@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -112,6 +113,34 @@ async fn a_peer_that_does_not_read_holds_up_the_sender() {
     }
     assert!(sent <= BLOCK_SIZE + 2 * 1024, "{sent} bytes were read ahead");
     assert!(!relay.is_finished());
+}
+
+/// The near and the far end of a connection over loopback.
+async fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    (near, listener.accept().await.unwrap().0)
+}
+
+/// Nothing is read from the application then, so its reset does not show by itself.
+#[tokio::test(start_paused = true)]
+async fn a_reset_is_seen_while_the_other_side_takes_nothing() {
+    let ((mut near_app, app), (mut near_target, _target)) = (tcp_pair().await, tcp_pair().await);
+    let sending = async {
+        // It lasts until all buffers on the way are full.
+        while let Ok(written) = tokio::time::timeout(Duration::from_secs(1), app.writable()).await {
+            written.unwrap();
+            let _ = app.try_write(&[7; 10_000]);
+        }
+        crate::accept::reset(app);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        end = relay(&mut near_app, &mut near_target, half_close(), &()) => {
+            assert!(matches!(end, End::Broken { side: Side::App, .. }), "{end:?}");
+        }
+        () = sending => {}
+    }
 }
 
 #[derive(Debug, Clone)]

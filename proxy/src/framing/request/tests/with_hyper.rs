@@ -398,7 +398,7 @@ async fn a_client_that_half_closes_and_may_have_gone_is_given_up_in_time() {
 async fn a_slow_answer_to_a_half_closed_client_is_not_cut_while_it_moves() {
     // The buffer holds a fraction of the answer, which is read slowly.
     let path = format!("/{}", "a".repeat(1000));
-    let mut server = serve_with(100);
+    let server = serve_with(100);
     let request = get(&path);
     let (mut read, mut write) = tokio::io::split(server.client);
     let send = async {
@@ -406,19 +406,21 @@ async fn a_slow_answer_to_a_half_closed_client_is_not_cut_while_it_moves() {
         write.shutdown().await.unwrap();
     };
     let receive = async {
-        let mut all = Vec::new();
+        let (mut all, mut last) = (Vec::new(), Instant::now());
         let mut piece = [0; 100];
         loop {
             advance(Duration::from_secs(4)).await;
             match read.read(&mut piece).await.unwrap() {
-                0 => return String::from_utf8(all).unwrap(),
+                0 => return (String::from_utf8(all).unwrap(), last.elapsed()),
                 len => all.extend_from_slice(&piece[..len]),
             }
+            last = Instant::now();
         }
     };
-    let all = tokio::join!(send, receive).1;
+    let (all, until_end) = tokio::join!(send, receive).1;
+    // The end follows the last byte and does not wait for a deadline.
+    assert_eq!(until_end, Duration::from_secs(4));
     assert!(all.ends_with(&format!("[{path}]")), "{all}");
-    server.log = Log::default();
 }
 
 #[tokio::test(start_paused = true)]

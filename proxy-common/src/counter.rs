@@ -1,0 +1,40 @@
+//! What the eBPF programs count, one slot per CPU each.
+
+/// Index into the map `COUNTERS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Counter {
+    /// Connect attempts that reached the hook, ours or not.
+    Seen,
+    Redirected,
+    /// Attempts of exempt sockets at a virtual IP.
+    Exempt,
+    /// Refused: a port of a virtual IP that no destination serves.
+    RefusedPort,
+    /// Refused: UDP to a virtual IP.
+    RefusedUdp,
+    /// Refused: the kernel had no memory to remember the connection.
+    RefusedMemory,
+    /// The origin of a connection was handed to the accepted socket.
+    OriginRecorded,
+    /// The origin of a connection could not be kept (map full, no memory).
+    OriginLost,
+}
+
+impl Counter {
+    pub const COUNT: usize = 8;
+
+    pub const fn index(self) -> u32 {
+        self as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_has_a_slot() {
+        assert_eq!(Counter::OriginLost.index() as usize, Counter::COUNT - 1);
+    }
+}

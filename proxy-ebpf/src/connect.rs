@@ -1,0 +1,151 @@
+//! connect4, connect6: (virtual IP, port) → the proxy.
+
+use aya_ebpf::EbpfContext;
+use core::net::Ipv6Addr;
+
+use aya_ebpf::bindings::bpf_sock;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_cgroup_id, bpf_get_netns_cookie, bpf_ktime_get_ns, bpf_set_retval,
+};
+use aya_ebpf::macros::cgroup_sock_addr;
+use aya_ebpf::programs::SockAddrContext;
+use aya_log_ebpf::trace;
+use proxy_common::{Attempt, Counter, Endpoint, Ip, Origin, Refusal, Tables, Verdict, Wanted, verdict};
+
+use crate::maps::{self, EXEMPT, HAVE_SET_RETVAL, TARGETS, VIRTUAL_IPS, WANTED, count};
+use crate::sock_addr::{Call, PROCEED, REFUSE};
+
+const ECONNREFUSED: i32 = 111;
+const ENOMEM: i32 = 12;
+
+#[cgroup_sock_addr(connect4)]
+pub fn tproxy_connect4(context: SockAddrContext) -> i32 {
+    let call = Call::new(&context);
+    match decide(&context, call.address4()) {
+        Ok(Some(target)) => call.set_address4(&target),
+        Ok(None) => {}
+        Err(errno) => return refuse(errno),
+    }
+    PROCEED
+}
+
+/// IPv6, and IPv4 on IPv6 sockets: those never reach connect4.
+#[cgroup_sock_addr(connect6)]
+pub fn tproxy_connect6(context: SockAddrContext) -> i32 {
+    let call = Call::new(&context);
+    match decide(&context, call.address6()) {
+        Ok(Some(target)) => call.set_address6(&target),
+        Ok(None) => {}
+        Err(errno) => return refuse(errno),
+    }
+    PROCEED
+}
+
+/// The new destination, nothing for "go on", or the error of `connect`.
+#[inline(always)]
+fn decide(context: &SockAddrContext, address: Endpoint) -> Result<Option<Endpoint>, i32> {
+    let call = Call::new(context);
+    let attempt = Attempt {
+        address,
+        transport: call.transport(),
+    };
+    count(Counter::Seen);
+    match verdict(
+        &attempt,
+        &KernelMaps {
+            socket: call.socket(),
+        },
+    ) {
+        Verdict::Pass => Ok(None),
+        Verdict::Exempt => {
+            count(Counter::Exempt);
+            Ok(None)
+        }
+        Verdict::Redirect(target) => redirect(context, address, target).map(Some),
+        Verdict::Refuse(reason) => {
+            count(match reason {
+                Refusal::Port => Counter::RefusedPort,
+                Refusal::Udp => Counter::RefusedUdp,
+            });
+            trace!(
+                context,
+                "connect to {:i} port {} refused",
+                shown(&address.ip),
+                address.port
+            );
+            Err(ECONNREFUSED)
+        }
+    }
+}
+
+#[inline(always)]
+fn redirect(context: &SockAddrContext, address: Endpoint, target: Endpoint) -> Result<Endpoint, i32> {
+    let wanted = Wanted::new(origin(context, address), target);
+    // SAFETY: the socket of the context, a record on the stack.
+    if !unsafe { maps::store(&WANTED, Call::new(context).socket(), &wanted) } {
+        count(Counter::RefusedMemory);
+        return Err(ENOMEM);
+    }
+    count(Counter::Redirected);
+    trace!(
+        context,
+        "connect to {:i} port {} redirected to {:i} port {}",
+        shown(&address.ip),
+        address.port,
+        shown(&target.ip),
+        target.port
+    );
+    Ok(target)
+}
+
+#[inline(always)]
+fn origin(context: &SockAddrContext, address: Endpoint) -> Origin {
+    // SAFETY: helpers without arguments, or with the context as it was given to us.
+    let (cgroup, netns, now) = unsafe {
+        (
+            bpf_get_current_cgroup_id(),
+            bpf_get_netns_cookie(context.as_ptr()),
+            bpf_ktime_get_ns(),
+        )
+    };
+    Origin::new(address, cgroup, netns, now)
+}
+
+#[inline(always)]
+fn refuse(errno: i32) -> i32 {
+    if HAVE_SET_RETVAL.load() != 0 {
+        // SAFETY: takes a plain number.
+        unsafe { bpf_set_retval(-errno) };
+    }
+    REFUSE
+}
+
+/// For the log; an IPv4 address shows as `::ffff:a.b.c.d`.
+#[inline(always)]
+fn shown(ip: &Ip) -> Ipv6Addr {
+    let [a, b, c, d] = ip.0.map(|word| u128::from(u32::from_be(word)));
+    Ipv6Addr::from_bits(a << 96 | b << 64 | c << 32 | d)
+}
+
+struct KernelMaps {
+    socket: *mut bpf_sock,
+}
+
+impl Tables for KernelMaps {
+    #[inline(always)]
+    fn is_virtual(&self, ip: &Ip) -> bool {
+        VIRTUAL_IPS.get_ptr(ip).is_some()
+    }
+
+    #[inline(always)]
+    fn target(&self, address: &Endpoint) -> Option<Endpoint> {
+        // SAFETY: the entry is written as a whole, by user space.
+        unsafe { TARGETS.get(address) }.copied()
+    }
+
+    #[inline(always)]
+    fn is_exempt(&self) -> bool {
+        // SAFETY: the socket of the context.
+        unsafe { maps::stored(&EXEMPT, self.socket) }.is_some()
+    }
+}

@@ -1,0 +1,99 @@
+//! Every map, its size and why.
+
+use core::ffi::c_void;
+use core::ptr;
+
+use aya_ebpf::Global;
+use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock};
+use aya_ebpf::btf_maps::{HashMap, PerCpuArray, SkStorage};
+use aya_ebpf::helpers::generated::{bpf_map_update_elem, bpf_sk_storage_delete, bpf_sk_storage_get};
+use aya_ebpf::macros::btf_map;
+use proxy_common::{Counter, Endpoint, Flow, Ip, Origin, Wanted};
+
+/// Whether the kernel has `bpf_set_retval` (5.18); set by the loader. Without it a
+/// refused `connect` fails with EPERM.
+#[unsafe(no_mangle)]
+pub static HAVE_SET_RETVAL: Global<u8> = Global::new(1);
+
+/// Virtual IP → how many of its ports are served. User space alone writes it, so
+/// entries may be allocated one by one.
+#[btf_map]
+pub static VIRTUAL_IPS: HashMap<Ip, u32, 32_768, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// Virtual IP and port → the proxy's listener for it. As many as there are target
+/// ports for destinations, and then some.
+#[btf_map]
+pub static TARGETS: HashMap<Endpoint, Endpoint, 65_536, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// On the connecting socket.
+#[btf_map]
+pub static WANTED: SkStorage<Wanted> = SkStorage::new();
+
+/// Handshakes under way. A plain hash: an LRU map drops live entries without a word.
+#[btf_map]
+pub static FLOWS: HashMap<Flow, Origin, 16_384> = HashMap::new();
+
+/// On the accepted socket; the proxy reads it by file descriptor.
+#[btf_map]
+pub static ORIGINS: SkStorage<Origin> = SkStorage::new();
+
+/// On the proxy's own outbound sockets, set by file descriptor: nobody without the
+/// map can exempt himself.
+#[btf_map]
+pub static EXEMPT: SkStorage<u32> = SkStorage::new();
+
+#[btf_map]
+pub static COUNTERS: PerCpuArray<u64, { Counter::COUNT }> = PerCpuArray::new();
+
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(slot) = COUNTERS.get_ptr_mut(counter.index()) {
+        // SAFETY: this CPU's slot of the map. A program that interrupts this one may
+        // lose a count; an atomic addition would cost more than it is worth here.
+        unsafe { *slot += 1 };
+    }
+}
+
+/// The record of `socket`, if it has one.
+///
+/// # Safety
+/// `socket` is null-checked and comes from the context.
+#[inline(always)]
+pub unsafe fn stored<T>(map: &'static SkStorage<T>, socket: *mut bpf_sock) -> Option<*mut T> {
+    let value = unsafe { bpf_sk_storage_get(pointer(map), socket.cast(), ptr::null_mut(), 0) };
+    (!value.is_null()).then_some(value.cast())
+}
+
+/// Stores a copy of `value` with `socket`, in place of what was there.
+///
+/// # Safety
+/// As for [`stored`]; `value` points to a `T` on the stack or in a map.
+#[inline(always)]
+pub unsafe fn store<T>(map: &'static SkStorage<T>, socket: *mut bpf_sock, value: *const T) -> bool {
+    const CREATE: u64 = BPF_SK_STORAGE_GET_F_CREATE as u64;
+    let map_ptr = pointer(map);
+    unsafe {
+        // Creating keeps a value that exists; the kernel copies only into a new one.
+        if stored(map, socket).is_some() {
+            bpf_sk_storage_delete(map_ptr, socket.cast());
+        }
+        let stored = bpf_sk_storage_get(map_ptr, socket.cast(), value.cast_mut().cast(), CREATE);
+        !stored.is_null()
+    }
+}
+
+/// Remembers a handshake.
+///
+/// # Safety
+/// `origin` points into a map.
+#[inline(always)]
+pub unsafe fn begin_flow(flow: &Flow, origin: *const Origin) -> bool {
+    let map = (&raw const FLOWS).cast_mut().cast();
+    unsafe { bpf_map_update_elem(map, ptr::from_ref(flow).cast(), origin.cast(), 0) == 0 }
+}
+
+/// `SkStorage` offers its operations to `sock_addr` programs only.
+#[inline(always)]
+fn pointer<T>(map: &'static SkStorage<T>) -> *mut c_void {
+    ptr::from_ref(map).cast_mut().cast()
+}

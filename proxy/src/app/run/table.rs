@@ -1,0 +1,157 @@
+//! The table of destinations that `run` prints when there is no CMD.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+/// One destination, without any secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub name: String,
+    pub virtual_ip: IpAddr,
+    pub port: u16,
+    /// `HTTP` or `TCP`
+    pub kind: &'static str,
+    pub target: String,
+    pub state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Ok,
+    /// The file is broken now, the last good version still serves.
+    LastGood,
+    /// There is no good version.
+    Broken,
+}
+
+impl State {
+    fn note(self) -> &'static str {
+        match self {
+            Self::Ok => "",
+            Self::LastGood => "  (file is broken, its last good version serves)",
+            Self::Broken => "  (broken)",
+        }
+    }
+
+    fn colour(self) -> &'static str {
+        match self {
+            Self::Ok => "32",
+            Self::LastGood => "33",
+            Self::Broken => "31",
+        }
+    }
+}
+
+const TITLES: [&str; 5] = ["NAME", "VIRTUAL IP", "PORT", "TYPE", "TARGET"];
+
+/// The table as text. Names and targets come from files, so control characters are shown as `?`.
+pub fn render(rows: &[Row], coloured: bool) -> String {
+    if rows.is_empty() {
+        return "no destinations yet\n".to_owned();
+    }
+    let cells: Vec<[String; 5]> = rows.iter().map(cells).collect();
+    let widths = widths(&cells);
+    let mut table = String::new();
+    push_line(
+        &mut table,
+        &TITLES.map(str::to_owned),
+        &widths,
+        coloured.then_some("1"),
+        "",
+    );
+    for (row, cells) in rows.iter().zip(&cells) {
+        let colour = coloured.then_some(row.state.colour());
+        push_line(&mut table, cells, &widths, colour, row.state.note());
+    }
+    table
+}
+
+fn cells(row: &Row) -> [String; 5] {
+    [
+        printable(&row.name),
+        row.virtual_ip.to_string(),
+        row.port.to_string(),
+        row.kind.to_owned(),
+        printable(&row.target),
+    ]
+}
+
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
+}
+
+fn widths(cells: &[[String; 5]]) -> [usize; 5] {
+    let mut widths = TITLES.map(str::len);
+    for row in cells {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    widths
+}
+
+/// The first column carries the colour, so that the rest is easy to copy.
+fn push_line(table: &mut String, cells: &[String; 5], widths: &[usize; 5], colour: Option<&str>, note: &str) {
+    let [name, address, port, kind, target] = cells;
+    let (start, end) = match colour {
+        Some(colour) => (format!("\x1b[{colour}m"), "\x1b[0m"),
+        None => (String::new(), ""),
+    };
+    let [w0, w1, w2, w3, _] = *widths;
+    writeln!(
+        table,
+        "{start}{name:w0$}{end}  {address:w1$}  {port:>w2$}  {kind:w3$}  {target}{note}"
+    )
+    .expect("writing to a string cannot fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, last: u8, kind: &'static str, state: State) -> Row {
+        Row {
+            name: name.into(),
+            virtual_ip: [127, 66, 0, last].into(),
+            port: if kind == "HTTP" { 80 } else { 20004 },
+            kind,
+            target: format!("https://{name}.example.com"),
+            state,
+        }
+    }
+
+    #[test]
+    fn columns_are_aligned_and_states_are_noted() {
+        let rows = [
+            row("my-dest", 1, "HTTP", State::Ok),
+            row("a-much-longer-name", 2, "TCP", State::LastGood),
+            row("x", 3, "HTTP", State::Broken),
+        ];
+        insta::assert_snapshot!(render(&rows, false), @r"
+        NAME                VIRTUAL IP   PORT  TYPE  TARGET
+        my-dest             127.66.0.1     80  HTTP  https://my-dest.example.com
+        a-much-longer-name  127.66.0.2  20004  TCP   https://a-much-longer-name.example.com  (file is broken, its last good version serves)
+        x                   127.66.0.3     80  HTTP  https://x.example.com  (broken)
+        ");
+    }
+
+    #[test]
+    fn colours_only_appear_when_asked_for() {
+        let rows = [row("my-dest", 1, "HTTP", State::Ok)];
+        assert!(!render(&rows, false).contains('\x1b'));
+        assert!(render(&rows, true).contains("\x1b[32mmy-dest\x1b[0m"));
+    }
+
+    #[test]
+    fn control_characters_of_a_file_do_not_reach_the_terminal() {
+        let rows = [row("a\x1b[2Jb", 1, "HTTP", State::Ok)];
+        assert!(!render(&rows, false).contains('\x1b'));
+    }
+
+    #[test]
+    fn an_empty_table_says_so() {
+        assert_eq!(render(&[], false), "no destinations yet\n");
+    }
+}

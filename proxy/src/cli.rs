@@ -1,0 +1,204 @@
+//! The command line: the roles, their options, and what makes a command line wrong.
+//!
+//! clap checks one option at a time; [`validate`] checks how they fit together and
+//! what they name on this machine, and gives back the [`config`](crate::config).
+
+pub mod validate;
+
+mod values;
+
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use http::StatusCode;
+use ipnet::IpNet;
+
+use crate::config::LogFormat;
+
+/// Exit code of a wrong command line, as clap has it too.
+pub const WRONG_COMMAND_LINE: u8 = 2;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "transparent-proxy",
+    version,
+    about = "Gives applications access to destinations, with the credentials that they never see",
+    long_about = "Gives applications access to destinations, with the credentials that they never see.\n\n\
+        An application connects to http://my-dest/ as if nobody had to log in there. An eBPF program \
+        redirects that one connection to this proxy, which adds the credentials of the destination \
+        my-dest and passes the request on. Everything else that the application does stays untouched.",
+    after_help = "Start with `transparent-proxy doctor`: it says whether this machine is fit, and what to change.",
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub role: Role,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Role {
+    /// Serve destinations from files, to one command or to processes that run already
+    Run(Box<Run>),
+    /// Check destination files without running anything
+    Check(Check),
+    /// Say whether this machine is fit to run the proxy, and what to change if not
+    Doctor(Doctor),
+    /// Inside of the sandbox: become CMD
+    #[command(name = "__enter", hide = true)]
+    Enter(Enter),
+    /// Beside the sandbox: clear everything when the proxy is gone
+    #[command(name = "__watch", hide = true)]
+    Watch(Watch),
+    /// Connect to an address, for the self test of the eBPF programs
+    #[command(name = "__probe", hide = true)]
+    Probe,
+    /// The sandbox of `run` alone, without any proxy: for tests
+    #[command(name = "__sandbox", hide = true)]
+    Sandbox(SandboxOnly),
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  sudo transparent-proxy run -- curl http://my-dest/
+      destinations from ./destinations; curl runs as the user who called sudo
+  sudo transparent-proxy run --destinations ./dest.yaml -- ./my-server --port 8080
+      destinations from one file
+  sudo transparent-proxy run --cgroup /sys/fs/cgroup/system.slice/my-app.service --hosts-file ./hosts
+      serve a systemd service that runs already; prints the table of names
+  sudo transparent-proxy run --cgroup PATH --listen 10.0.0.1 --virtual-ips 10.200.0.0/16
+      serve a container in another network namespace that reaches this machine at 10.0.0.1
+
+Exit codes:
+  the exit code of CMD; 128 + N when signal N ended it; 126 when CMD cannot be executed,
+  127 when it is not found; 2 for a wrong command line; 1 when the proxy cannot run";
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = RUN_EXAMPLES,
+    override_usage = "transparent-proxy run [OPTIONS] [-- CMD [ARGUMENTS]...]"
+)]
+pub struct Run {
+    /// Folder or file with destinations (YAML, JSON or key=value); may be given several times
+    /// [default: ./destinations]
+    #[arg(long, value_name = "PATH")]
+    pub destinations: Vec<PathBuf>,
+
+    /// Address, without port, at which the redirected connections arrive
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1", value_parser = values::listen)]
+    pub listen: IpAddr,
+
+    /// Network out of which every destination gets a virtual IP
+    #[arg(long, value_name = "CIDR", default_value = "127.66.0.0/16", value_parser = values::network)]
+    pub virtual_ips: IpNet,
+
+    /// Serve the processes of this cgroup (v2) instead of a CMD
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+
+    /// Keep this hosts file current: lines between two markers are ours, others stay
+    #[arg(long, value_name = "PATH")]
+    pub hosts_file: Option<PathBuf>,
+
+    /// Run CMD as this user (name or number) instead of the one who called sudo
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+
+    /// Serve /metrics, /status and /healthz at this address and port
+    #[arg(long, value_name = "ADDR:PORT", value_parser = values::metrics)]
+    pub metrics: Option<SocketAddr>,
+
+    /// How much to log: error, warn, info, debug or trace [default: warn with a CMD, else info]
+    #[arg(long, value_name = "LEVEL", value_parser = values::log_level)]
+    pub log_level: Option<tracing::Level>,
+
+    /// How to log
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// Log to this file (it is appended to) instead of standard error
+    #[arg(long, value_name = "PATH")]
+    pub log_file: Option<PathBuf>,
+
+    /// Repeat a failed HTTP request up to N times (0 to 10); it may then run more than once
+    #[arg(long, value_name = "N", default_value = "0", value_parser = values::max_retries)]
+    pub max_retries: u8,
+
+    /// With --max-retries: also repeat these responses, e.g. 429,502,503
+    #[arg(long, value_name = "CODES", value_delimiter = ',', value_parser = values::retry_status)]
+    pub retry_status: Vec<StatusCode>,
+
+    /// Trust the certificate authorities of this PEM file too; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub additional_ca: Vec<PathBuf>,
+
+    /// How long open requests and connections may take to finish at the end (0 to 3600)
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = values::drain_timeout)]
+    pub drain_timeout: u16,
+
+    /// Words that stand where only options may; caught for the sake of a better message.
+    #[arg(hide = true)]
+    pub misplaced: Vec<OsString>,
+
+    /// Command to run; everything after `--` belongs to it
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 when everything is right, 1 when a destination is broken.")]
+pub struct Check {
+    /// Folders or files with destinations
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+
+    /// How to print the result
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: OutputFormat,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 when this machine will do, 1 when something has to be changed first.")]
+pub struct Doctor {
+    /// How to print the result
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: OutputFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum OutputFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct Enter {
+    /// Folder of the sandbox below /run
+    pub directory: PathBuf,
+    #[arg(last = true, required = true)]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// Folder of the sandbox below /run
+    pub directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct SandboxOnly {
+    #[arg(long)]
+    pub user: Option<String>,
+    /// ADDRESS=NAME
+    #[arg(long, value_parser = values::host)]
+    pub host: Vec<(IpAddr, String)>,
+    #[arg(last = true, required = true)]
+    pub command: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,58 @@
+//! The program under test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Names the program; without it, the one beside this test is taken.
+const VARIABLE: &str = "TRANSPARENT_PROXY";
+
+/// Path of the program `transparent-proxy`.
+pub fn path() -> PathBuf {
+    let path = std::env::var_os(VARIABLE).map_or_else(beside_this_test, PathBuf::from);
+    assert!(
+        path.exists(),
+        "{} does not exist: run `cargo build -p transparent-proxy` first, or set {VARIABLE}",
+        path.display()
+    );
+    path
+}
+
+/// `target/debug/deps/suite-…` -> `target/debug/transparent-proxy`
+fn beside_this_test() -> PathBuf {
+    let test = std::env::current_exe().expect("the test knows its own path");
+    let profile = test
+        .ancestors()
+        .nth(2)
+        .expect("tests lie in deps/ of the profile's folder");
+    profile.join("transparent-proxy")
+}
+
+pub fn command() -> Command {
+    Command::new(path())
+}
+
+/// Where the logs of the proxies go; everything there is searched for secrets afterwards.
+pub fn log_folder() -> PathBuf {
+    let folder = std::env::var_os("TRANSPARENT_PROXY_TEST_LOGS")
+        .map_or_else(|| beside_this_test().with_file_name("test-logs"), PathBuf::from);
+    std::fs::create_dir_all(&folder).expect("a folder for logs");
+    folder
+}
+
+/// The folder of this package, with the sources of clients and peers.
+pub fn tests_folder() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Whether tests that need root can run. In CI they have to.
+pub fn can_run_privileged_test() -> bool {
+    if nix::unistd::Uid::effective().is_root() {
+        return true;
+    }
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "this test needs root, and CI must not skip it"
+    );
+    eprintln!("skipped: this test needs root");
+    false
+}

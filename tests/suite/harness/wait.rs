@@ -1,0 +1,48 @@
+//! Waiting for conditions and for processes, always with a deadline.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::Child;
+use std::time::{Duration, SystemTime};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Polls until the condition holds; panics with its name when it does not in time.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = SystemTime::now();
+    while !condition() {
+        assert!(
+            start.elapsed().unwrap_or_default() < DEADLINE,
+            "in vain waited until {what}"
+        );
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// The first line that a child prints; servers print their port.
+pub fn first_line(output: impl Read) -> String {
+    let mut line = String::new();
+    BufReader::new(output)
+        .read_line(&mut line)
+        .expect("the child prints a line");
+    line.trim().to_owned()
+}
+
+/// Asks a child to end, and makes it when it does not.
+pub fn terminate(child: &mut Child) {
+    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid fits"));
+    if kill(pid, Signal::SIGTERM).is_err() {
+        return;
+    }
+    let start = SystemTime::now();
+    while matches!(child.try_wait(), Ok(None)) {
+        if start.elapsed().unwrap_or_default() > Duration::from_secs(5) {
+            child.kill().ok();
+            child.wait().ok();
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
