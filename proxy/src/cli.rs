@@ -119,6 +119,10 @@ pub struct Run {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
 
+    /// Log to this file (it is appended to) instead of standard error
+    #[arg(long, value_name = "PATH")]
+    pub log_file: Option<PathBuf>,
+
     /// Repeat a failed HTTP request up to N times (0 to 10); it may then run more than once
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::max_retries)]
     pub max_retries: u8,

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::harness::certs::Authority;
 use crate::harness::postgres::Postgres;
 use crate::harness::proxy::Proxy;
-use crate::harness::{binary, wait};
+use crate::harness::{binary, peers, wait};
 
 const USER: &str = "ada";
 const PASSWORD: &str = "s3cr3t-apps";
@@ -40,7 +40,11 @@ impl Drop for NodePeer {
 }
 
 fn script_path(script: &str) -> String {
-    binary::tests_folder().join("peers/node").join(script).display().to_string()
+    binary::tests_folder()
+        .join("peers/node")
+        .join(script)
+        .display()
+        .to_string()
 }
 
 #[test]
@@ -51,7 +55,16 @@ fn psql_works_through_a_tcp_destination() {
         json!({ "Type": "TCP", "Address": server.address.to_string(), "ProxyType": "Internet" }),
     );
     let query = "select sum(n) from generate_series(1, 100000) n";
-    let psql = ["env", "PGPASSWORD=s3cr3t-postgres", "psql", "-h", "my-db", "-p", "20004"];
+    let program = peers::path("psql").display().to_string();
+    let psql = [
+        "env",
+        "PGPASSWORD=s3cr3t-postgres",
+        &program,
+        "-h",
+        "my-db",
+        "-p",
+        "20004",
+    ];
     let output = proxy.output_of(&[&psql[..], &["-U", "ada", "-d", "postgres", "-Atc", query]].concat());
     assert_eq!(output, "5000050000\n");
 }
@@ -67,7 +80,10 @@ fn a_websocket_is_upgraded_with_the_injected_credential() {
         }),
     );
     let output = proxy.output_of(&["node", &script_path("websocket-client.mjs"), "ws://my-ws/"]);
-    assert_eq!(output, "text welcome\ntext ping\nbinary 1048576 true\nclosed 1000\n");
+    assert_eq!(
+        output,
+        "text welcome\ntext ping\nbinary 1048576 true\nclosed 1000\n"
+    );
 }
 
 #[test]
@@ -81,7 +97,10 @@ fn a_refused_websocket_upgrade_reaches_the_application() {
         }),
     );
     let output = proxy.run(&["node", &script_path("websocket-client.mjs"), "ws://my-ws/"]);
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "error Unexpected server response: 401\n");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "error Unexpected server response: 401\n"
+    );
 }
 
 #[test]
@@ -91,7 +110,11 @@ fn grpc_calls_pass_with_their_trailers_and_their_failures() {
     let identity = authority.server(&["localhost"]).write(files.path(), "server");
     let server = NodePeer::start(
         "grpc-server.mjs",
-        &[&identity.certificate.display().to_string(), &identity.key.display().to_string(), AUTHORIZATION],
+        &[
+            &identity.certificate.display().to_string(),
+            &identity.key.display().to_string(),
+            AUTHORIZATION,
+        ],
     );
     let proxy = Proxy::for_test("grpc").trusting(&authority).destination(
         "my-grpc",
@@ -102,5 +125,8 @@ fn grpc_calls_pass_with_their_trailers_and_their_failures() {
         }),
     );
     let output = proxy.output_of(&["node", &script_path("grpc-client.mjs"), "my-grpc:80"]);
-    assert_eq!(output, "echo hello trailer=seen\nfail status 9 not today\nstream one,two,three\n");
+    assert_eq!(
+        output,
+        "echo hello trailer=seen\nfail status 9 not today\nstream one,two,three\n"
+    );
 }

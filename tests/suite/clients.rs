@@ -36,7 +36,13 @@ fn proxy_and_server(test: &str) -> (Proxy, Nginx) {
 #[test]
 fn curl_reaches_a_server_that_demands_a_credential_and_sees_the_virtual_ip() {
     let (proxy, _server) = proxy_and_server("curl");
-    let output = proxy.output_of(&["curl", "-sS", "-w", "%{http_code} %{remote_ip}:%{remote_port}", "http://my-dest/"]);
+    let output = proxy.output_of(&[
+        "curl",
+        "-sS",
+        "-w",
+        "%{http_code} %{remote_ip}:%{remote_port}",
+        "http://my-dest/",
+    ]);
     assert_eq!(output, "welcome\n200 127.66.0.1:80");
 }
 
@@ -44,7 +50,9 @@ fn curl_reaches_a_server_that_demands_a_credential_and_sees_the_virtual_ip() {
 fn the_server_refuses_whoever_comes_without_the_proxy() {
     let (_proxy, server) = proxy_and_server("no-proxy");
     let url = format!("https://{}/", server.address);
-    let output = Command::new("curl").args(["-sSk", "-o", "/dev/null", "-w", "%{http_code}", &url]).output();
+    let output = Command::new("curl")
+        .args(["-sSk", "-o", "/dev/null", "-w", "%{http_code}", &url])
+        .output();
     assert_eq!(output.expect("curl starts").stdout, b"401");
 }
 
@@ -104,5 +112,8 @@ fn a_client_certificate_is_shown_to_the_server() {
                 "TrustStoreLocation": "ca.crt",
             }),
         );
-    assert_eq!(proxy.output_of(&["curl", "-sS", "http://my-dest/"]), "welcome CN=the-proxy\n");
+    assert_eq!(
+        proxy.output_of(&["curl", "-sS", "http://my-dest/"]),
+        "welcome CN=the-proxy\n"
+    );
 }

@@ -1,5 +1,10 @@
 //! What the tests are written with.
 
-pub mod certs;
 pub mod binary;
+pub mod certs;
+pub mod nginx;
 pub mod node;
+pub mod peers;
+pub mod postgres;
+pub mod proxy;
+pub mod wait;

@@ -10,6 +10,9 @@
 
 mod harness;
 
+mod applications;
+mod clients;
 mod oauth;
 mod redirect;
 mod run_sandbox;
+mod streams;

@@ -86,8 +86,14 @@ fn answer(connection: &TcpStream, sent: &AtomicU64) -> bool {
 
 fn memory_kib(child: &Child, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("the proxy lives");
-    let line = status.lines().find(|line| line.starts_with(field)).expect("the kernel tells");
-    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number of KiB")
+    let line = status
+        .lines()
+        .find(|line| line.starts_with(field))
+        .expect("the kernel tells");
+    line.split_whitespace()
+        .nth(1)
+        .and_then(|number| number.parse().ok())
+        .expect("a number of KiB")
 }
 
 /// An application behind the proxy that does one small request, then waits for each next line of the test.
@@ -111,7 +117,12 @@ impl Application {
         let mut running = proxy.start(&["sh", "-c", &script]);
         let input = running.0.stdin.take().expect("its input is piped");
         let output = BufReader::new(running.0.stdout.take().expect("its output is piped"));
-        let mut application = Self { running, input, output, memory_before: 0 };
+        let mut application = Self {
+            running,
+            input,
+            output,
+            memory_before: 0,
+        };
         assert_eq!(application.line(), "pong");
         application.memory_before = memory_kib(&application.running.0, "VmRSS");
         application.go_on();
@@ -137,7 +148,9 @@ impl Application {
 fn two_gigabytes_up_need_no_memory() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("zeroes");
-    File::create(&file).and_then(|file| file.set_len(TWO_GIGABYTES)).expect("a sparse file");
+    File::create(&file)
+        .and_then(|file| file.set_len(TWO_GIGABYTES))
+        .expect("a sparse file");
     let upload = format!("curl -sS -T {} http://my-dest/", file.display());
     let mut application = Application::start("two-gigabytes-up", &Server::start(), &upload);
     assert_eq!(application.line(), TWO_GIGABYTES.to_string());

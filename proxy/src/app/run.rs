@@ -1,8 +1,8 @@
 //! The role `run`: destinations from files, for one command or for processes that run already.
 
 pub mod command;
-pub mod hosts;
 mod hook;
+pub mod hosts;
 pub mod sandbox;
 mod serving;
 pub mod signals;
@@ -79,7 +79,14 @@ async fn serve(config: &config::Run, limits: sandbox::Limits) -> anyhow::Result<
     names.update(&serving)?;
     let mut hook = Hook::attach(datapath, cgroup, &mut metrics).await?;
 
-    let end = Session { config, sandbox: sandbox.as_ref(), signals, serving, names: &names, destinations };
+    let end = Session {
+        config,
+        sandbox: sandbox.as_ref(),
+        signals,
+        serving,
+        names: &names,
+        destinations,
+    };
     let code = end.run(&mut hook).await;
 
     hook.stop_redirecting();
@@ -189,16 +196,22 @@ impl Names {
         let public = match &config.hosts_file {
             None => None,
             Some(path) => Some(
-                PublicHosts::open(path).with_context(|| format!("the hosts file {} cannot be used", path.display()))?,
+                PublicHosts::open(path)
+                    .with_context(|| format!("the hosts file {} cannot be used", path.display()))?,
             ),
         };
-        Ok(Self { private: sandbox.map(Sandbox::hosts), public })
+        Ok(Self {
+            private: sandbox.map(Sandbox::hosts),
+            public,
+        })
     }
 
     fn update(&self, serving: &Serving) -> anyhow::Result<()> {
         let names = serving.names();
         if let Some(hosts) = &self.private {
-            hosts.update(&names).context("the hosts file of CMD cannot be written")?;
+            hosts
+                .update(&names)
+                .context("the hosts file of CMD cannot be written")?;
         }
         if let Some(hosts) = &self.public {
             hosts.update(&names).context("the hosts file cannot be written")?;
@@ -235,10 +248,18 @@ fn parts(config: &config::Run, datapath: &Datapath, metrics: &mut Metrics) -> an
             dialer: Arc::clone(&dialer),
             tokens: TokenService::new(Arc::clone(&dialer), additional_cas(config)?),
             pool: Pool::new(crate::connect::pool::Limits::default()),
-            settings: Arc::new(HttpSettings { retry: config.retry.as_ref().map(retry), access_log: false }),
+            settings: Arc::new(HttpSettings {
+                retry: config.retry.as_ref().map(retry),
+                access_log: false,
+            }),
             metrics: http,
         },
-        tcp: TcpParts { dialer, connections: Connections::default(), metrics: tcp, settings: TcpSettings::default() },
+        tcp: TcpParts {
+            dialer,
+            connections: Connections::default(),
+            metrics: tcp,
+            settings: TcpSettings::default(),
+        },
     })
 }
 
@@ -255,7 +276,10 @@ fn additional_cas(config: &config::Run) -> anyhow::Result<CertificateStore> {
 }
 
 fn retry(retry: &config::Retry) -> Retry {
-    Retry { max_retries: retry.max_retries.into(), status_codes: retry.status_codes.clone() }
+    Retry {
+        max_retries: retry.max_retries.into(),
+        status_codes: retry.status_codes.clone(),
+    }
 }
 
 fn logging_config(config: &config::Logging) -> logging::Config {
@@ -265,6 +289,7 @@ fn logging_config(config: &config::Logging) -> logging::Config {
             LogFormat::Text => logging::Format::Text,
             LogFormat::Json => logging::Format::Json,
         },
+        file: config.file.clone(),
     }
 }
 
@@ -273,7 +298,10 @@ fn logging_config(config: &config::Logging) -> logging::Config {
 pub fn sandbox_only(arguments: &cli::SandboxOnly) -> anyhow::Result<ExitCode> {
     let limits = sandbox::Limits::current()?;
     signals::block()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let mut signals = signals::Signals::new()?;
         let sandbox = sandbox::Sandbox::create(&sandbox::Options {
@@ -284,10 +312,16 @@ pub fn sandbox_only(arguments: &cli::SandboxOnly) -> anyhow::Result<ExitCode> {
         let entries: Vec<hosts::Entry> = arguments
             .host
             .iter()
-            .map(|(address, name)| hosts::Entry { address: *address, name: name.clone() })
+            .map(|(address, name)| hosts::Entry {
+                address: *address,
+                name: name.clone(),
+            })
             .collect();
         sandbox.hosts().update(&entries)?;
-        let (program, rest) = arguments.command.split_first().context("clap demands a command")?;
+        let (program, rest) = arguments
+            .command
+            .split_first()
+            .context("clap demands a command")?;
         let code = sandbox.start(program, rest)?.wait(&mut signals).await?;
         sandbox.close();
         Ok(ExitCode::from(code))

@@ -23,7 +23,7 @@ pub use self::connector::Connector;
 use self::connector::Opened;
 pub use self::http1::Http1;
 pub(crate) use self::http1::builder as http1_builder;
-pub use self::io::TargetIo;
+pub use self::io::{TargetIo, TlsRefusal};
 pub use self::key::PoolKey;
 use super::Error;
 
@@ -69,7 +69,7 @@ pub enum Reuse {
 /// A connection for one request.
 pub enum Lease<B: RequestBody> {
     Http1(Box<Http1<B>>),
-    Http2(SendRequest<B>),
+    Http2(SendRequest<B>, TlsRefusal),
 }
 
 /// All connections of one process.
@@ -135,6 +135,13 @@ async fn sweep_periodically<B: RequestBody>(pool: Weak<Pool<B>>) {
     }
 }
 
+/// A connection that many requests use at once. It ends with its last stream after the last sender has gone.
+struct SharedHttp2<B> {
+    sender: SendRequest<B>,
+    refusal: TlsRefusal,
+    last_use: Instant,
+}
+
 /// The connections to one target with one identity.
 pub struct Origin<B: RequestBody> {
     connector: Connector,
@@ -145,7 +152,7 @@ pub struct Origin<B: RequestBody> {
         reason = "connections are large and move in and out for every request"
     )]
     idle: Mutex<Vec<Box<Http1<B>>>>,
-    http2: Mutex<Option<SendRequest<B>>>,
+    http2: Mutex<Option<SharedHttp2<B>>>,
     speaks: AtomicU8,
     /// Held while a connection is opened that others may be able to share.
     opening: tokio::sync::Mutex<()>,
@@ -176,7 +183,7 @@ impl<B: RequestBody> Origin<B> {
     pub fn reuse(&self, reuse: Reuse) -> Option<Lease<B>> {
         match (reuse, self.speaks.load(Ordering::Relaxed)) {
             (Reuse::Never, _) => None,
-            (_, HTTP2) => self.shared_http2().map(Lease::Http2),
+            (_, HTTP2) => self.shared_http2(),
             _ => self.take_idle(reuse).map(Lease::Http1),
         }
     }
@@ -188,7 +195,7 @@ impl<B: RequestBody> Origin<B> {
         }
         let _alone = self.opening.lock().await;
         match self.shared_http2() {
-            Some(sender) if reuse != Reuse::Never => Ok(Lease::Http2(sender)),
+            Some(lease) if reuse != Reuse::Never => Ok(lease),
             _ => self.connect().await,
         }
     }
@@ -205,20 +212,34 @@ impl<B: RequestBody> Origin<B> {
                 Ok(Lease::Http1(Box::new(Http1::handshake(io).await?)))
             }
             Opened::Http2(io) => {
+                let refusal = io.refusal();
                 let sender = connector::http2_handshake(io).await?;
-                *lock(&self.http2) = Some(sender.clone());
+                let last_use = Instant::now();
+                *lock(&self.http2) = Some(SharedHttp2 {
+                    sender: sender.clone(),
+                    refusal: refusal.clone(),
+                    last_use,
+                });
                 self.speaks.store(HTTP2, Ordering::Relaxed);
-                Ok(Lease::Http2(sender))
+                Ok(Lease::Http2(sender, refusal))
             }
         }
     }
 
-    fn shared_http2(&self) -> Option<SendRequest<B>> {
-        let mut shared = lock(&self.http2);
-        if shared.as_ref().is_some_and(SendRequest::is_closed) {
-            *shared = None;
+    fn shared_http2(&self) -> Option<Lease<B>> {
+        let now = Instant::now();
+        let mut http2 = lock(&self.http2);
+        let shared = http2
+            .as_mut()
+            .filter(|shared| shared.is_usable(now, &self.limits));
+        let lease = shared.map(|shared| {
+            shared.last_use = now;
+            Lease::Http2(shared.sender.clone(), shared.refusal.clone())
+        });
+        if lease.is_none() {
+            *http2 = None;
         }
-        shared.clone()
+        lease
     }
 
     fn take_idle(&self, reuse: Reuse) -> Option<Box<Http1<B>>> {
@@ -254,7 +275,19 @@ impl<B: RequestBody> Origin<B> {
         let mut cx = Context::from_waker(Waker::noop());
         let now = Instant::now();
         lock(&self.idle).retain_mut(|connection| connection.is_usable(now, &self.limits, &mut cx));
-        let _forgotten_if_closed = self.shared_http2();
+        let mut http2 = lock(&self.http2);
+        if http2
+            .as_ref()
+            .is_some_and(|shared| !shared.is_usable(now, &self.limits))
+        {
+            *http2 = None;
+        }
+    }
+}
+
+impl<B> SharedHttp2<B> {
+    fn is_usable(&self, now: Instant, limits: &Limits) -> bool {
+        !self.sender.is_closed() && now - self.last_use < limits.idle
     }
 }
 

@@ -71,15 +71,24 @@ impl Collector for Counters {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Ok(totals) = self.read() else { return Ok(()) };
         let plain = [
-            ("hook_connects_seen", "Connect attempts that reached the hook", totals.seen),
-            ("hook_connects_redirected", "Connect attempts redirected to the proxy", totals.redirected),
+            (
+                "hook_connects_seen",
+                "Connect attempts that reached the hook",
+                totals.seen,
+            ),
+            (
+                "hook_connects_redirected",
+                "Connect attempts redirected to the proxy",
+                totals.redirected,
+            ),
         ];
         for (name, help, value) in plain {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
         }
         let help = "Connect attempts at a virtual IP that were refused";
-        let mut metric = encoder.encode_descriptor("hook_connects_refused", help, None, MetricType::Counter)?;
+        let mut metric =
+            encoder.encode_descriptor("hook_connects_refused", help, None, MetricType::Counter)?;
         for (reason, value) in [
             ("port", totals.refused_port),
             ("udp", totals.refused_udp),

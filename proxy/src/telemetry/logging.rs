@@ -1,8 +1,12 @@
 //! Where log lines go and how they look.
 
+use std::fs::File;
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry, fmt, reload};
@@ -20,6 +24,12 @@ pub enum Error {
         #[source]
         source: ParseError,
     },
+    #[error("the log file {} cannot be opened", .path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("logging was started before")]
     AlreadyStarted(#[source] TryInitError),
     #[error("the log level cannot be changed any more")]
@@ -31,6 +41,8 @@ pub struct Config {
     /// A level (`info`), or directives as in `info,transparent_proxy::relay=trace`.
     pub level: String,
     pub format: Format,
+    /// Appended to, instead of standard error.
+    pub file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +57,7 @@ impl Default for Config {
         Self {
             level: "info".to_owned(),
             format: Format::Text,
+            file: None,
         }
     }
 }
@@ -59,11 +72,11 @@ impl LogControl {
     }
 }
 
-/// Starts logging to standard error, for the whole process.
+/// Starts logging for the whole process.
 pub fn init(config: &Config) -> Result<LogControl, Error> {
     let (filter, control) = reload::Layer::new(filter(&config.level)?);
     tracing_subscriber::registry()
-        .with(lines(config.format).with_filter(filter))
+        .with(lines(config)?.with_filter(filter))
         .try_init()
         .map_err(Error::AlreadyStarted)?;
     Ok(LogControl(control))
@@ -89,10 +102,30 @@ fn filter(level: &str) -> Result<EnvFilter, Error> {
         })
 }
 
-fn lines(format: Format) -> Box<dyn Layer<Registry> + Send + Sync> {
-    let lines = fmt::layer().with_writer(io::stderr);
+type Lines = Box<dyn Layer<Registry> + Send + Sync>;
+
+fn lines(config: &Config) -> Result<Lines, Error> {
+    let Some(path) = &config.file else {
+        return Ok(formatted(config.format, io::stderr, colours_wanted()));
+    };
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map_err(|source| Error::File {
+            path: path.clone(),
+            source,
+        })?;
+    Ok(formatted(config.format, Arc::new(file), false))
+}
+
+fn formatted<W>(format: Format, writer: W, coloured: bool) -> Lines
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = fmt::layer().with_writer(writer);
     match format {
-        Format::Text => lines.with_ansi(colours_wanted()).boxed(),
+        Format::Text => lines.with_ansi(coloured).boxed(),
         Format::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
     }
 }

@@ -1,6 +1,6 @@
 //! The program under test.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Names the program; without it, the one beside this test is taken.
@@ -29,6 +29,19 @@ fn beside_this_test() -> PathBuf {
 
 pub fn command() -> Command {
     Command::new(path())
+}
+
+/// Where the logs of the proxies go; everything there is searched for secrets afterwards.
+pub fn log_folder() -> PathBuf {
+    let folder = std::env::var_os("TRANSPARENT_PROXY_TEST_LOGS")
+        .map_or_else(|| beside_this_test().with_file_name("test-logs"), PathBuf::from);
+    std::fs::create_dir_all(&folder).expect("a folder for logs");
+    folder
+}
+
+/// The folder of this package, with the sources of clients and peers.
+pub fn tests_folder() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Whether tests that need root can run. In CI they have to.

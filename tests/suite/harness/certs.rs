@@ -25,10 +25,18 @@ impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "Test Authority");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Test Authority");
         let key = KeyPair::generate().expect("a key is generated");
-        let certificate_pem = params.self_signed(&key).expect("the authority signs itself").pem();
-        Self { issuer: Issuer::new(params, key), certificate_pem }
+        let certificate_pem = params
+            .self_signed(&key)
+            .expect("the authority signs itself")
+            .pem();
+        Self {
+            issuer: Issuer::new(params, key),
+            certificate_pem,
+        }
     }
 
     /// A server certificate for these names or addresses.
@@ -47,7 +55,10 @@ impl Authority {
         params.extended_key_usages = vec![usage];
         let key = KeyPair::generate().expect("a key is generated");
         let certificate = params.signed_by(&key, &self.issuer).expect("the authority signs");
-        Identity { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() }
+        Identity {
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+        }
     }
 }
 

@@ -23,7 +23,12 @@ impl Nginx {
     }
 
     /// Like `that_demands`, inside a network namespace given by its file.
-    pub fn that_demands_in(namespace: &Path, address: Ipv4Addr, authorization: &str, authority: &Authority) -> Self {
+    pub fn that_demands_in(
+        namespace: &Path,
+        address: Ipv4Addr,
+        authorization: &str,
+        authority: &Authority,
+    ) -> Self {
         Self::start(address, authority, &demand(authorization), Some(namespace))
     }
 
@@ -42,14 +47,28 @@ impl Nginx {
         authority
             .server(&["localhost", &address.to_string()])
             .write(folder.path(), "server");
-        std::fs::write(folder.path().join("nginx.conf"), configuration(listen, rules)).expect("nginx.conf is written");
+        std::fs::write(folder.path().join("nginx.conf"), configuration(listen, rules))
+            .expect("nginx.conf is written");
         let child = command(namespace)
-            .args(["-p", &folder.path().display().to_string(), "-c", "nginx.conf", "-e", "stderr"])
+            .args([
+                "-p",
+                &folder.path().display().to_string(),
+                "-c",
+                "nginx.conf",
+                "-e",
+                "stderr",
+            ])
             .stdin(Stdio::null())
             .spawn()
             .expect("nginx starts");
-        let nginx = Self { child, address: listen, _folder: folder };
-        wait::until("nginx has opened its pid file", || nginx._folder.path().join("nginx.pid").exists());
+        let nginx = Self {
+            child,
+            address: listen,
+            _folder: folder,
+        };
+        wait::until("nginx has opened its pid file", || {
+            nginx._folder.path().join("nginx.pid").exists()
+        });
         nginx
     }
 }

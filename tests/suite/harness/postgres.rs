@@ -21,7 +21,9 @@ impl Postgres {
     pub fn start(password: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the database");
         // The server refuses to run as root.
-        let nobody = User::from_name("nobody").expect("users can be read").expect("nobody exists");
+        let nobody = User::from_name("nobody")
+            .expect("users can be read")
+            .expect("nobody exists");
         let own = |path: &std::path::Path| {
             chown(path, Some(nobody.uid.as_raw()), Some(nobody.gid.as_raw())).expect("owner is changed");
         };
@@ -38,7 +40,10 @@ impl Postgres {
             .arg(&data)
             .stdout(Stdio::null())
             .status();
-        assert!(status.expect("initdb starts").success(), "initdb makes a database");
+        assert!(
+            status.expect("initdb starts").success(),
+            "initdb makes a database"
+        );
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .and_then(|listener| listener.local_addr())
             .expect("a free port")
@@ -52,8 +57,14 @@ impl Postgres {
             .stderr(Stdio::null())
             .spawn()
             .expect("postgres starts");
-        wait::until("PostgreSQL accepts connections", || TcpStream::connect(address).is_ok());
-        Self { child, address, _folder: folder }
+        wait::until("PostgreSQL accepts connections", || {
+            TcpStream::connect(address).is_ok()
+        });
+        Self {
+            child,
+            address,
+            _folder: folder,
+        }
     }
 }
 
@@ -66,7 +77,13 @@ impl Drop for Postgres {
 fn as_nobody(program: &str) -> Command {
     let mut command = Command::new("setpriv");
     command
-        .args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "--pdeathsig=KILL", "--"])
+        .args([
+            "--reuid=nobody",
+            "--regid=nogroup",
+            "--clear-groups",
+            "--pdeathsig=KILL",
+            "--",
+        ])
         .arg(peers::path(program))
         .current_dir("/");
     command

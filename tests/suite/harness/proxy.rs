@@ -64,7 +64,7 @@ impl Proxy {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary::transparent_proxy());
+        let mut command = binary::command();
         command
             .args(["run", "--log-level", self.log_level, "--log-file"])
             .arg(&self.log)
@@ -77,7 +77,11 @@ impl Proxy {
 
     /// Runs a command behind the proxy to its end.
     pub fn run<S: AsRef<OsStr>>(&self, application: &[S]) -> Output {
-        self.command().arg("--").args(application).output().expect("transparent-proxy starts")
+        self.command()
+            .arg("--")
+            .args(application)
+            .output()
+            .expect("transparent-proxy starts")
     }
 
     /// What a command behind the proxy prints; it must succeed.

@@ -13,7 +13,10 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = SystemTime::now();
     while !condition() {
-        assert!(start.elapsed().unwrap_or_default() < DEADLINE, "in vain waited until {what}");
+        assert!(
+            start.elapsed().unwrap_or_default() < DEADLINE,
+            "in vain waited until {what}"
+        );
         std::thread::park_timeout(Duration::from_millis(20));
     }
 }
@@ -21,7 +24,9 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
 /// The first line that a child prints; servers print their port.
 pub fn first_line(output: impl Read) -> String {
     let mut line = String::new();
-    BufReader::new(output).read_line(&mut line).expect("the child prints a line");
+    BufReader::new(output)
+        .read_line(&mut line)
+        .expect("the child prints a line");
     line.trim().to_owned()
 }
 

@@ -59,11 +59,14 @@ fn the_programs_load_where_the_kernel_hides_its_types() {
 #[test]
 #[ignore = "run as a child of other tests"]
 fn loads_here() {
-    let options = Options {
-        origin_record: true,
-        ..Options::default()
-    };
-    Datapath::load(&options).unwrap_or_else(|error| panic!("{error}: {error:?}"));
+    for kernel_log in [false, true] {
+        let options = Options {
+            origin_record: true,
+            kernel_log,
+            ..Options::default()
+        };
+        Datapath::load(&options).unwrap_or_else(|error| panic!("{error}: {error:?}"));
+    }
 }
 
 fn assert_child_succeeds(launcher: &mut Command, test: &str) {

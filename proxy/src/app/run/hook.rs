@@ -66,10 +66,17 @@ impl Hook {
         }
         datapath.attach(&cgroup)?;
         let test = SelfTest::new(datapath.virtual_ips(), Some(cgroup.clone()));
-        test.run_once().await.context("the hook is attached, but does not work")?;
+        test.run_once()
+            .await
+            .context("the hook is attached, but does not work")?;
         effective.set(1);
         info!(cgroup = %cgroup.display(), "connections are redirected");
-        Ok(Self { datapath, test, cgroup, effective })
+        Ok(Self {
+            datapath,
+            test,
+            cgroup,
+            effective,
+        })
     }
 
     /// Tries the hook; attaches it anew if its cgroup was removed and made again.

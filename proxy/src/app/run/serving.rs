@@ -68,7 +68,12 @@ enum Plane {
 
 impl Serving {
     pub(super) fn new(parts: Parts, addresses: VirtualIpPool, drain: Drain) -> Self {
-        Self { parts, addresses, drain, endpoints: BTreeMap::new() }
+        Self {
+            parts,
+            addresses,
+            drain,
+            endpoints: BTreeMap::new(),
+        }
     }
 
     /// Serves what the snapshot holds. A destination that cannot be served disturbs no other.
@@ -80,7 +85,9 @@ impl Serving {
             }
         }
         self.parts.own.replace(
-            self.endpoints.values().map(|endpoint| endpoint.virtual_address.ip()),
+            self.endpoints
+                .values()
+                .map(|endpoint| endpoint.virtual_address.ip()),
             self.endpoints.values().map(|endpoint| endpoint.listener),
         );
     }
@@ -118,7 +125,10 @@ impl Serving {
 
     fn remove_all_but(&mut self, snapshot: &Snapshot) {
         let wanted = |name: &DestinationName| {
-            snapshot.destinations.iter().any(|loaded| loaded.name == *name && loaded.current().is_some())
+            snapshot
+                .destinations
+                .iter()
+                .any(|loaded| loaded.name == *name && loaded.current().is_some())
         };
         let virtual_ips = &self.parts.virtual_ips;
         self.endpoints.retain(|name, endpoint| {
@@ -136,7 +146,11 @@ impl Serving {
     }
 
     fn serve(&mut self, destination: &Arc<Destination>) -> Result<(), Error> {
-        match self.endpoints.get(&destination.name).map(|endpoint| endpoint.destination.version) {
+        match self
+            .endpoints
+            .get(&destination.name)
+            .map(|endpoint| endpoint.destination.version)
+        {
             Some(version) if version == destination.version => Ok(()),
             Some(version) => self.change(version, destination),
             None => self.add(destination),
@@ -155,11 +169,16 @@ impl Serving {
             drain: self.drain.child(),
         };
         // The listener is open, so nobody who is redirected is refused.
-        self.parts.virtual_ips.insert(endpoint.virtual_address, endpoint.listener)?;
+        self.parts
+            .virtual_ips
+            .insert(endpoint.virtual_address, endpoint.listener)?;
         let served = Arc::clone(&endpoint.plane);
-        tokio::spawn(accept::serve(listener, Arc::clone(&self.parts.limits), endpoint.drain.watch(), move |accepted| {
-            serve_connection(accepted, Arc::clone(&served))
-        }));
+        tokio::spawn(accept::serve(
+            listener,
+            Arc::clone(&self.parts.limits),
+            endpoint.drain.watch(),
+            move |accepted| serve_connection(accepted, Arc::clone(&served)),
+        ));
         log_warnings(destination);
         self.endpoints.insert(destination.name.clone(), endpoint);
         Ok(())
@@ -168,12 +187,18 @@ impl Serving {
     /// A new version serves new connections and the next requests of open ones.
     fn change(&mut self, before: Version, destination: &Arc<Destination>) -> Result<(), Error> {
         let plane = self.plane(destination)?;
-        let Some(endpoint) = self.endpoints.get_mut(&destination.name) else { return Ok(()) };
+        let Some(endpoint) = self.endpoints.get_mut(&destination.name) else {
+            return Ok(());
+        };
         info!(destination = %destination.name, ?before, now = ?destination.version, "destination has changed");
         let address = SocketAddr::new(endpoint.virtual_address.ip(), destination.service_port);
         if address != endpoint.virtual_address {
             self.parts.virtual_ips.insert(address, endpoint.listener)?;
-            withdraw(&self.parts.virtual_ips, &destination.name, endpoint.virtual_address);
+            withdraw(
+                &self.parts.virtual_ips,
+                &destination.name,
+                endpoint.virtual_address,
+            );
             endpoint.virtual_address = address;
         }
         endpoint.plane.store(Arc::new(plane));
@@ -184,11 +209,14 @@ impl Serving {
 
     fn plane(&self, destination: &Arc<Destination>) -> Result<Plane, Error> {
         Ok(match &destination.protocol {
-            Protocol::Http(http) => {
-                Plane::Http(Arc::new(HttpService::new(destination, http, self.parts.http.clone())?))
-            }
+            Protocol::Http(http) => Plane::Http(Arc::new(HttpService::new(
+                destination,
+                http,
+                self.parts.http.clone(),
+            )?)),
             Protocol::Tcp(tcp) => {
-                let service = TcpService::new(destination.name.clone(), Arc::clone(tcp), self.parts.tcp.clone());
+                let service =
+                    TcpService::new(destination.name.clone(), Arc::clone(tcp), self.parts.tcp.clone());
                 Plane::Tcp(Arc::new(service))
             }
         })
@@ -206,7 +234,13 @@ async fn serve_connection(accepted: Accepted, plane: Arc<ArcSwap<Plane>>) {
                 Plane::Http(service) => Arc::clone(service),
                 Plane::Tcp(_) => Arc::clone(&first),
             };
-            let Accepted { stream, peer, drain, permit, .. } = accepted;
+            let Accepted {
+                stream,
+                peer,
+                drain,
+                permit,
+                ..
+            } = accepted;
             http::serve_connection(stream, peer, service, drain).await;
             drop(permit);
         }
@@ -240,7 +274,11 @@ fn target(protocol: &Protocol) -> String {
                 Scheme::Https => "https",
             };
             let authority = http.url.authority.to_str().unwrap_or_default();
-            format!("{scheme}://{authority}{}, {}", http.url.path, authentication(&http.authentication))
+            format!(
+                "{scheme}://{authority}{}, {}",
+                http.url.path,
+                authentication(&http.authentication)
+            )
         }
         Protocol::Tcp(tcp) if tcp.host.contains(':') => format!("tcp://[{}]:{}", tcp.host, tcp.port),
         Protocol::Tcp(tcp) => format!("tcp://{}:{}", tcp.host, tcp.port),

@@ -11,9 +11,9 @@ use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::io::TargetIo;
+use super::io::{TargetIo, TlsRefusal};
 use super::{Limits, RequestBody};
-use crate::connect::Error;
+use crate::connect::{Error, TlsFailure};
 use crate::framing::{self, Expected, ResponseGuard, ResponseHandle};
 
 /// Fields in a response's head; more are refused.
@@ -30,6 +30,7 @@ type GuardedIo = TokioIo<ResponseGuard<TargetIo>>;
 pub struct Http1<B: RequestBody> {
     sender: http1::SendRequest<B>,
     connection: http1::Connection<GuardedIo, B>,
+    refusal: TlsRefusal,
     /// Of the framing's guard.
     handle: ResponseHandle,
     /// Registered once and moved lazily: a request costs no timer of its own.
@@ -42,6 +43,7 @@ pub struct Http1<B: RequestBody> {
 
 impl<B: RequestBody> Http1<B> {
     pub(super) async fn handshake(io: TargetIo) -> Result<Self, Error> {
+        let refusal = io.refusal();
         let (guard, handle) = ResponseGuard::new(io, framing::Limits::default());
         let (sender, connection) = builder()
             .handshake(TokioIo::new(guard))
@@ -52,6 +54,7 @@ impl<B: RequestBody> Http1<B> {
             sender,
             connection,
             handle,
+            refusal,
             timer: Box::pin(sleep_until(now + Duration::from_mins(1))),
             idle_since: now,
             server_idle: None,
@@ -101,6 +104,11 @@ impl<B: RequestBody> Http1<B> {
     /// True when a further request can be sent.
     pub fn is_idle(&self) -> bool {
         !self.closed && self.sender.is_ready() && self.handle.violation().is_none()
+    }
+
+    /// The server ended the connection for a reason of TLS.
+    pub fn refusal(&self) -> Option<TlsFailure> {
+        self.refusal.get()
     }
 
     /// A response has come over it before.

@@ -2,11 +2,15 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+
+use crate::connect::TlsFailure;
+use crate::connect::tls::classify_io;
 
 /// The stream to a target.
 ///
@@ -16,6 +20,24 @@ use tokio_rustls::client::TlsStream;
 pub struct TargetIo {
     stream: Stream,
     write_failed: bool,
+    refusal: TlsRefusal,
+}
+
+/// Why a server ended a TLS connection after the handshake, kept where errors of
+/// HTTP/2, which lose their causes, cannot lose it.
+#[derive(Debug, Clone, Default)]
+pub struct TlsRefusal(Arc<OnceLock<TlsFailure>>);
+
+impl TlsRefusal {
+    pub fn get(&self) -> Option<TlsFailure> {
+        self.0.get().cloned()
+    }
+
+    fn note(&self, error: &io::Error) {
+        if let Some(failure) = classify_io(error) {
+            let _only_the_first_counts = self.0.set(failure);
+        }
+    }
 }
 
 enum Stream {
@@ -28,6 +50,7 @@ impl TargetIo {
         Self {
             stream: Stream::Plain(tcp),
             write_failed: false,
+            refusal: TlsRefusal::default(),
         }
     }
 
@@ -35,7 +58,12 @@ impl TargetIo {
         Self {
             stream: Stream::Tls(Box::new(stream)),
             write_failed: false,
+            refusal: TlsRefusal::default(),
         }
+    }
+
+    pub(super) fn refusal(&self) -> TlsRefusal {
+        self.refusal.clone()
     }
 
     fn written(&mut self, result: io::Result<usize>, offered: usize) -> io::Result<usize> {
@@ -58,9 +86,13 @@ fn is_closed_by_peer(error: &io::Error) -> bool {
 
 impl AsyncRead for TargetIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        match &mut this.stream {
             Stream::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Stream::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            Stream::Tls(tls) => Pin::new(tls).poll_read(cx, buf).map_err(|error| {
+                this.refusal.note(&error);
+                error
+            }),
         }
     }
 }

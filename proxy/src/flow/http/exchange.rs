@@ -16,6 +16,7 @@ use super::app::AppConnection;
 use super::body::{Pooled, RequestBody, ResponseBody, Upload};
 use super::headers;
 use crate::connect::pool::{Http1, Lease, Reuse};
+use crate::connect::{self, TlsFailure};
 use crate::error::{Error, Exchange};
 use crate::framing::Violation;
 
@@ -31,6 +32,15 @@ enum Failed {
     Unsent(Box<Request<RequestBody>>),
     Lost(Option<hyper::Error>),
     TimedOut,
+    /// In TLS 1.3 a server refuses a client certificate after the client has finished
+    /// its handshake.
+    Refused(TlsFailure),
+}
+
+impl Failed {
+    fn or_refused(self, refusal: Option<TlsFailure>) -> Self {
+        refusal.map_or(self, Self::Refused)
+    }
 }
 
 impl HttpService {
@@ -107,14 +117,16 @@ impl HttpService {
         match lease {
             Lease::Http1(mut connection) => {
                 let request = for_http1(request);
-                let response =
-                    send_http1(&mut connection, request, upload.as_deref(), self.read_timeout).await?;
+                let response = send_http1(&mut connection, request, upload.as_deref(), self.read_timeout)
+                    .await
+                    .map_err(|failed| failed.or_refused(connection.refusal()))?;
                 Ok(self.answered_http1(connection, response, upload, app, reset_on_error))
             }
-            Lease::Http2(sender) => {
+            Lease::Http2(sender, refusal) => {
                 let request = self.for_http2(request);
-                let response =
-                    Box::pin(send_http2(sender, request, upload.as_deref(), self.read_timeout)).await?;
+                let response = Box::pin(send_http2(sender, request, upload.as_deref(), self.read_timeout))
+                    .await
+                    .map_err(|failed| failed.or_refused(refusal.get()))?;
                 Ok(
                     response
                         .map(|body| ResponseBody::shared(body, self.read_timeout, upload, reset_on_error)),
@@ -163,6 +175,7 @@ impl HttpService {
                 return request_body_failed(error);
             }
             Failed::Lost(Some(error)) if is_invalid(&error) => Exchange::InvalidResponse(error),
+            Failed::Refused(failure) => return connect::Error::Tls(failure).into(),
             Failed::Lost(error) => Exchange::ClosedBeforeResponse(error),
             Failed::Unsent(_) => Exchange::ClosedBeforeResponse(None),
         })
@@ -185,7 +198,7 @@ impl Lease<RequestBody> {
     fn is_reused(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.is_reused(),
-            Self::Http2(_) => true,
+            Self::Http2(..) => true,
         }
     }
 }

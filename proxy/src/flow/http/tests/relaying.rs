@@ -1,8 +1,11 @@
 //! What arrives at the target, what comes back.
 
-use tokio::io::AsyncWriteExt;
+use std::sync::Arc;
 
-use super::harness::{OK, Plane, answering, field, read_head, read_until};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Notify;
+
+use super::harness::{OK, Plane, answering, field, read_all, read_head, read_until, target};
 
 #[tokio::test]
 async fn a_request_arrives_with_credentials_and_without_what_is_the_proxys() {
@@ -123,7 +126,7 @@ async fn configured_fields_and_queries_are_added() {
 }
 
 #[tokio::test]
-async fn the_drain_closes_idle_connections_and_lets_requests_finish() {
+async fn the_drain_closes_idle_connections() {
     let (address, _) = answering(OK).await;
     let plane = Plane::to(address).start().await;
     let mut idle = plane.connect().await;
@@ -132,7 +135,35 @@ async fn the_drain_closes_idle_connections_and_lets_requests_finish() {
         .unwrap();
     read_until(&mut idle, b"ok").await.unwrap();
     plane.drain.start();
-    assert_eq!(super::harness::read_all(&mut idle).await, "");
-    let answer = plane.ask("GET / HTTP/1.1\r\nHost: app\r\n\r\n").await;
+    assert_eq!(read_all(&mut idle).await, "");
+}
+
+#[tokio::test]
+async fn the_drain_lets_requests_finish_and_says_close() {
+    let (asked, drained) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (is_asked, is_drained) = (Arc::clone(&asked), Arc::clone(&drained));
+    let address = target(move |mut stream| {
+        let (is_asked, is_drained) = (Arc::clone(&is_asked), Arc::clone(&is_drained));
+        async move {
+            read_head(&mut stream).await;
+            is_asked.notify_one();
+            is_drained.notified().await;
+            stream.write_all(OK.as_bytes()).await
+        }
+    })
+    .await;
+    let plane = Plane::to(address).start().await;
+    let mut app = plane.connect().await;
+    app.write_all(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+        .await
+        .unwrap();
+    asked.notified().await;
+    plane.drain.start();
+    drained.notify_one();
+    let answer = read_all(&mut app).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("ok"),
+        "{answer}"
+    );
     assert_eq!(field(&answer, "connection"), Some("close"), "{answer}");
 }

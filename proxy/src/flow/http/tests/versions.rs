@@ -11,6 +11,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::server::WebPkiClientVerifier;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::harness::{OK, Plane, answering, field};
@@ -22,17 +23,28 @@ type Requests = Arc<Mutex<Vec<(Version, String, HeaderMap)>>>;
 
 /// A TLS server that speaks HTTP/2 and echoes bodies, with trailers.
 async fn http2_target() -> (SocketAddr, Requests, CertificateStore) {
+    tls_target(&[b"h2"], false).await
+}
+
+async fn tls_target(alpn: &[&[u8]], asks_for_certificate: bool) -> (SocketAddr, Requests, CertificateStore) {
     let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let certificate = key.cert.der().clone();
     let private = rustls_pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
+        .unwrap();
+    let config = match asks_for_certificate {
+        true => config.with_client_cert_verifier(verifier.build().unwrap()),
+        false => config.with_no_client_auth(),
+    };
+    let mut config = config
         .with_single_cert(vec![certificate.clone()], private)
         .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let requests = Requests::default();
     let log = Arc::clone(&requests);
@@ -42,7 +54,9 @@ async fn http2_target() -> (SocketAddr, Requests, CertificateStore) {
         while let Ok((stream, _)) = listener.accept().await {
             let (acceptor, log) = (acceptor.clone(), Arc::clone(&log));
             tokio::spawn(async move {
-                let stream = acceptor.accept(stream).await.unwrap();
+                let Ok(stream) = acceptor.accept(stream).await else {
+                    return;
+                };
                 let echo = service_fn(move |request| echo(request, Arc::clone(&log)));
                 let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                 let _ended = server.serve_connection(TokioIo::new(stream), echo).await;
@@ -204,4 +218,31 @@ async fn the_drain_tells_http2_applications_to_go() {
     tokio::time::timeout(super::harness::PATIENCE, closed)
         .await
         .expect("GOAWAY closes the connection");
+}
+
+#[tokio::test]
+async fn a_missing_client_certificate_is_named_though_the_handshake_had_ended() {
+    for alpn in [&b"h2"[..], b"http/1.1"] {
+        let (address, _, store) = tls_target(&[alpn], true).await;
+        let plane = Plane::to(address).with(|http| https(http, store)).start().await;
+        let answer = plane.get("/").await;
+        let message = "Failed to establish connection to the target system of destination 'backend'. \
+                       TLS handshake failed: client certificate required or refused.";
+        assert_eq!(field(&answer, "x-error-message"), Some(message), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_untrusted_certificate_is_refused() {
+    let (address, requests, _) = http2_target().await;
+    let plane = Plane::to(address)
+        .with(|http| https(http, CertificateStore::default()))
+        .start()
+        .await;
+    let answer = plane.get("/").await;
+    assert!(
+        answer.contains("TLS handshake failed: certificate not trusted."),
+        "{answer}"
+    );
+    assert!(requests.lock().unwrap().is_empty());
 }

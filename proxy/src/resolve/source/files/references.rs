@@ -18,7 +18,9 @@ const MAX_SIZE: u64 = 1 << 20;
 /// A sentence that follows the property's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("refers to the variable {0}, which is not set for the proxy; export it, and with sudo name it in --preserve-env")]
+    #[error(
+        "refers to the variable {0}, which is not set for the proxy; export it, and with sudo name it in --preserve-env"
+    )]
     NoVariable(String),
     #[error("refers to the variable {0}, which is not valid UTF-8")]
     VariableNotText(String),
