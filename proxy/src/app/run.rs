@@ -6,6 +6,7 @@ pub mod hosts;
 pub mod sandbox;
 mod serving;
 pub mod signals;
+mod status;
 pub mod table;
 pub mod virtual_ip;
 
@@ -24,6 +25,7 @@ use self::hosts::PublicHosts;
 use self::sandbox::Sandbox;
 use self::serving::{Parts, Serving};
 use self::signals::Signals;
+use self::status::Page;
 use self::virtual_ip::VirtualIpPool;
 use crate::accept::{self, Limits, LimitsConfig};
 use crate::config::{LogFormat, Scope};
@@ -37,25 +39,24 @@ use crate::flow::stream::{TcpMetrics, TcpParts, TcpSettings};
 use crate::lifecycle::drain::{Drain, Drained};
 use crate::resolve::keystore::{self, CertificateStore};
 use crate::resolve::source::files::{FileSource, Snapshot};
-use crate::telemetry::connections::Connections;
-use crate::telemetry::logging;
 use crate::telemetry::registry::Metrics;
+use crate::telemetry::{logging, process};
 use crate::{cli, config};
 
 pub fn run(config: &config::Run) -> anyhow::Result<ExitCode> {
     let limits = sandbox::Limits::current()?;
     logging::init(&logging_config(&config.logging))?;
-    accept::raise_descriptor_limit().context("the limit of open files cannot be raised")?;
+    let descriptors = accept::raise_descriptor_limit().context("the limit of open files cannot be raised")?;
     signals::block()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let code = runtime.block_on(serve(config, limits));
+    let code = runtime.block_on(serve(config, limits, descriptors.now));
     // Look-ups in blocking threads must not delay the end.
     runtime.shutdown_background();
     Ok(ExitCode::from(code?))
 }
 
 /// Puts everything together, serves until the end, takes everything apart.
-async fn serve(config: &config::Run, limits: sandbox::Limits) -> anyhow::Result<u8> {
+async fn serve(config: &config::Run, limits: sandbox::Limits, descriptors: u64) -> anyhow::Result<u8> {
     let signals = Signals::new()?;
     let datapath = Datapath::load(&hook::options(config))?;
     let sandbox = match &config.scope {
@@ -70,24 +71,33 @@ async fn serve(config: &config::Run, limits: sandbox::Limits) -> anyhow::Result<
 
     let drain = Drain::new();
     let mut metrics = Metrics::new();
-    let parts = parts(config, &datapath, &mut metrics)?;
+    let page = Page::default();
+    let starting = page.readiness.latch("hook");
+    let limits = Limits::new(LimitsConfig::default().within_descriptors(descriptors));
+    let parts = parts(config, &datapath, limits, &page, &mut metrics)?;
     let mut serving = Serving::new(parts, VirtualIpPool::new(config.virtual_ips), drain.child());
     let mut destinations = FileSource::new(config.destinations.clone()).watch();
     serving.apply(&destinations.borrow_and_update().clone());
 
     let names = Names::open(config, sandbox.as_ref())?;
     names.update(&serving)?;
-    let mut hook = Hook::attach(datapath, cgroup, &mut metrics).await?;
+    let mut hook = Hook::attach(datapath, cgroup, page.hook_effective.clone(), &mut metrics).await?;
 
-    let end = Session {
+    if let Some(address) = config.metrics {
+        page.serve(address, metrics, &drain)?;
+    }
+    drop(starting);
+
+    let session = Session {
         config,
         sandbox: sandbox.as_ref(),
         signals,
         serving,
         names: &names,
+        page: &page,
         destinations,
     };
-    let code = end.run(&mut hook).await;
+    let code = session.run(&mut hook).await;
 
     hook.stop_redirecting();
     // Ends what CMD left running, and with it its connections.
@@ -107,6 +117,7 @@ struct Session<'a> {
     signals: Signals,
     serving: Serving,
     names: &'a Names,
+    page: &'a Page,
     destinations: watch::Receiver<Arc<Snapshot>>,
 }
 
@@ -120,11 +131,9 @@ impl Session<'_> {
                 }
                 Some(sandbox.start(&command.program, &command.arguments)?)
             }
-            _ => {
-                self.print_table();
-                None
-            }
+            _ => None,
         };
+        self.show(command.is_none());
         let mut proof = hook::interval();
         loop {
             let ended = async {
@@ -148,15 +157,17 @@ impl Session<'_> {
         let snapshot = self.destinations.borrow_and_update().clone();
         self.serving.apply(&snapshot);
         self.names.update(&self.serving)?;
-        if prints {
-            self.print_table();
-        }
+        self.show(prints);
         Ok(())
     }
 
-    fn print_table(&mut self) {
+    /// On the status page, and on standard output if that is not CMD's.
+    fn show(&self, prints: bool) {
         let rows = self.serving.table(&self.destinations.borrow());
-        print!("{}", table::render(&rows, std::io::stdout().is_terminal()));
+        self.page.show(&rows);
+        if prints {
+            print!("{}", table::render(&rows, std::io::stdout().is_terminal()));
+        }
     }
 }
 
@@ -226,7 +237,13 @@ impl Names {
     }
 }
 
-fn parts(config: &config::Run, datapath: &Datapath, metrics: &mut Metrics) -> anyhow::Result<Parts> {
+fn parts(
+    config: &config::Run,
+    datapath: &Datapath,
+    limits: Arc<Limits>,
+    page: &Page,
+    metrics: &mut Metrics,
+) -> anyhow::Result<Parts> {
     let own = Arc::new(OwnAddresses::default());
     let exempt = datapath.exempt();
     let dialer: Arc<dyn Dialer> = Arc::new(Direct::new(direct::Config {
@@ -234,11 +251,11 @@ fn parts(config: &config::Run, datapath: &Datapath, metrics: &mut Metrics) -> an
         own: Arc::clone(&own),
         forbid_loopback: false,
     }));
-    let limits = Limits::new(LimitsConfig::default());
     limits.register(metrics.root());
     let (http, tcp) = (HttpMetrics::default(), TcpMetrics::default());
-    http.register(metrics.scope("http"));
-    tcp.register(metrics.scope("tcp"));
+    http.register(metrics.scope("sap-transp-proxy-http"));
+    tcp.register(metrics.scope("sap-transp-proxy-tcp"));
+    process::register(metrics.scope("system-metrics"));
     Ok(Parts {
         listen: config.listen,
         virtual_ips: datapath.virtual_ips(),
@@ -256,7 +273,7 @@ fn parts(config: &config::Run, datapath: &Datapath, metrics: &mut Metrics) -> an
         },
         tcp: TcpParts {
             dialer,
-            connections: Connections::default(),
+            connections: page.connections.clone(),
             metrics: tcp,
             settings: TcpSettings::default(),
         },

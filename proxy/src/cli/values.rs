@@ -43,10 +43,10 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
 }
 
 pub(super) fn metrics(text: &str) -> Result<SocketAddr, String> {
-    if text.parse::<IpAddr>().is_ok() {
+    if let Ok(address) = text.parse::<IpAddr>() {
         return Err(format!(
             "the port is missing, as in {}",
-            SocketAddr::new(text.parse().map_err(display)?, 9090)
+            SocketAddr::new(address, 9090)
         ));
     }
     text.parse()
@@ -73,7 +73,7 @@ pub(super) fn max_retries(text: &str) -> Result<u8, String> {
 
 pub(super) fn retry_status(text: &str) -> Result<StatusCode, String> {
     match text.parse() {
-        Ok(code @ 400..=599) => StatusCode::from_u16(code).map_err(display),
+        Ok(code @ 400..=599) => StatusCode::from_u16(code).map_err(|error| error.to_string()),
         _ => Err("give status codes from 400 to 599, separated by commas, as in 429,502,503".into()),
     }
 }
@@ -87,9 +87,6 @@ pub(super) fn drain_timeout(text: &str) -> Result<u16, String> {
 
 pub(super) fn host(text: &str) -> Result<(IpAddr, String), String> {
     let (address, name) = text.split_once('=').ok_or("ADDRESS=NAME is expected")?;
-    Ok((address.parse().map_err(display)?, name.to_owned()))
-}
-
-fn display(error: impl ToString) -> String {
-    error.to_string()
+    let address = address.parse().map_err(|_ignored| "ADDRESS is no IP address")?;
+    Ok((address, name.to_owned()))
 }

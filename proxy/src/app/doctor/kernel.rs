@@ -3,11 +3,11 @@
 
 use super::Check;
 
-/// CAP_BPF, and programs for getpeername on cgroups.
+/// `CAP_BPF`, and programs for getpeername on cgroups.
 const MINIMUM: (u32, u32) = (5, 8);
 /// `bpf_set_retval`: before it a refused connect is EPERM, not ECONNREFUSED.
 const RECOMMENDED: (u32, u32) = (5, 18);
-/// Memory of eBPF maps is no longer counted against RLIMIT_MEMLOCK.
+/// Memory of eBPF maps is no longer counted against `RLIMIT_MEMLOCK`.
 const NO_MEMLOCK: (u32, u32) = (5, 11);
 const ENOUGH_MEMLOCK: u64 = 64 << 20;
 

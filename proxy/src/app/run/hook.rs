@@ -52,10 +52,10 @@ impl Hook {
     pub(super) async fn attach(
         mut datapath: Datapath,
         cgroup: PathBuf,
+        effective: Gauge,
         metrics: &mut Metrics,
     ) -> anyhow::Result<Self> {
         datapath.counters().register(metrics.root());
-        let effective = Gauge::default();
         metrics.root().register(
             "hook_effective",
             "1 if the last self test saw its connection redirected, else 0",

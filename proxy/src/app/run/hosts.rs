@@ -5,6 +5,7 @@
 //! the sandbox puts a private nsswitch.conf and nscd socket in place too.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::io::Write as _;
@@ -75,10 +76,11 @@ fn private(system: &str, entries: &[Entry]) -> String {
 }
 
 fn lines(entries: &[Entry]) -> String {
-    entries
-        .iter()
-        .map(|Entry { address, name }| format!("{address} {name}\n"))
-        .collect()
+    let mut text = String::new();
+    for Entry { address, name } in entries {
+        writeln!(text, "{address} {name}").expect("writing to a string cannot fail");
+    }
+    text
 }
 
 /// A line without the names that are ours; nothing if no name remains.
@@ -126,7 +128,7 @@ impl PublicHosts {
     /// Puts these entries between the markers.
     pub fn update(&self, entries: &[Entry]) -> io::Result<()> {
         let mut text = without_block(&self.read()?);
-        text.push_str(&format!("{BEGIN}\n{}{END}\n", lines(entries)));
+        text.extend([BEGIN, "\n", &lines(entries), END, "\n"]);
         replace(&self.path, &text)
     }
 

@@ -30,22 +30,22 @@ pub struct HttpMetrics {
 impl HttpMetrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
-            "tp_received_requests",
+            "received_requests",
             "Requests received from applications",
             self.received.clone(),
         );
         registry.register(
-            "tp_target_system_requests",
+            "target_system_requests",
             "Requests that the target system answered",
             self.answered.clone(),
         );
         registry.register(
-            "tp_repeated_requests",
+            "repeated_requests",
             "Requests sent to the target system again",
             self.repeated.clone(),
         );
         registry.register(
-            "tp_request_errors",
+            "request_errors",
             "Requests answered by the proxy itself",
             self.errors.clone(),
         );

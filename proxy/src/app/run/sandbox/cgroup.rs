@@ -56,7 +56,7 @@ pub(super) fn create(places: &[PathBuf], name: &str) -> Result<(PathBuf, Flock<F
                 last = Some(Error::Create {
                     path: place.clone(),
                     source,
-                })
+                });
             }
         }
     }
