@@ -5,7 +5,8 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 use http::Request;
 use hyper::body::Incoming;
@@ -125,18 +126,22 @@ async fn drive<C: Future>(
 ) -> Option<C::Output> {
     let mut connection = pin!(connection);
     let mut draining = pin!(drain.draining());
-    let mut is_watched = false;
+    let mut alarm = None;
     let output = poll_fn(|cx| {
         // First, so that a request that is here already is not closed on.
         if let Poll::Ready(output) = connection.as_mut().poll(cx) {
             return Poll::Ready(Some(output));
         }
-        // The watch has our waker after the first look; later ones are a flag.
-        if is_watched && !drain.is_draining() {
+        let alarm = alarm.get_or_insert_with(|| Alarm::new(cx.waker()));
+        if !alarm.raised.load(Ordering::Acquire) {
             return Poll::Pending;
         }
-        is_watched = true;
-        draining.as_mut().poll(cx).map(|()| None)
+        alarm.raised.store(false, Ordering::Release);
+        let waker = Waker::from(Arc::clone(alarm));
+        draining
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .map(|()| None)
     })
     .await;
     if output.is_some() {
@@ -146,5 +151,29 @@ async fn drive<C: Future>(
     tokio::select! {
         output = connection => Some(output),
         () = drain.cut() => None,
+    }
+}
+
+/// Wakes a connection for the drain. To ask the drain itself whenever the connection
+/// moves would take a lock that all connections share.
+struct Alarm {
+    raised: AtomicBool,
+    task: Waker,
+}
+
+impl Alarm {
+    /// Raised, so that there is a first look.
+    fn new(task: &Waker) -> Arc<Self> {
+        Arc::new(Self {
+            raised: AtomicBool::new(true),
+            task: task.clone(),
+        })
+    }
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.raised.store(true, Ordering::Release);
+        self.task.wake_by_ref();
     }
 }

@@ -37,9 +37,10 @@ async fn tls_target(alpn: &[&[u8]], asks_for_certificate: bool) -> (SocketAddr, 
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap();
-    let config = match asks_for_certificate {
-        true => config.with_client_cert_verifier(verifier.build().unwrap()),
-        false => config.with_no_client_auth(),
+    let config = if asks_for_certificate {
+        config.with_client_cert_verifier(verifier.build().unwrap())
+    } else {
+        config.with_no_client_auth()
     };
     let mut config = config
         .with_single_cert(vec![certificate.clone()], private)
