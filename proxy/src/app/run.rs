@@ -245,6 +245,7 @@ fn parts(
     metrics: &mut Metrics,
 ) -> anyhow::Result<Parts> {
     let own = Arc::new(OwnAddresses::default());
+    let additional_cas = additional_cas(config)?;
     let exempt = datapath.exempt();
     let dialer: Arc<dyn Dialer> = Arc::new(Direct::new(direct::Config {
         socket_hook: Some(Arc::new(move |socket| exempt.socket(socket))),
@@ -263,11 +264,12 @@ fn parts(
         limits,
         http: HttpParts {
             dialer: Arc::clone(&dialer),
-            tokens: TokenService::new(Arc::clone(&dialer), additional_cas(config)?),
+            tokens: TokenService::new(Arc::clone(&dialer), additional_cas.clone()),
             pool: Pool::new(crate::connect::pool::Limits::default()),
             settings: Arc::new(HttpSettings {
                 retry: config.retry.as_ref().map(retry),
                 access_log: false,
+                additional_cas,
             }),
             metrics: http,
         },
