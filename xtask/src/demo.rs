@@ -38,7 +38,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     progress.step("nginx, curl and openssl");
     let peers = peers::provide(&["nginx", "curl", "openssl"])?;
-    peers.save()?;
     progress.step("a server that demands a password, over TLS");
     let folder = tempfile::Builder::new()
         .prefix("transparent-proxy-demo-")

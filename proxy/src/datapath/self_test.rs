@@ -55,7 +55,6 @@ pub struct SelfTest {
     virtual_ips: VirtualIps,
     cgroup: Option<PathBuf>,
     program: OsString,
-    arguments: Vec<OsString>,
 }
 
 impl SelfTest {
@@ -66,15 +65,14 @@ impl SelfTest {
             virtual_ips,
             cgroup,
             program: "/proc/self/exe".into(),
-            arguments: vec![PROBE_COMMAND.into()],
         }
     }
 
-    /// Another way to start [`probe_main`] than this program's hidden sub-command.
+    /// Takes the hidden sub-command of another executable: tests are none that has it.
     #[must_use]
-    pub fn with_arguments(self, arguments: impl IntoIterator<Item = OsString>) -> Self {
+    pub fn with_program(self, program: impl Into<OsString>) -> Self {
         Self {
-            arguments: arguments.into_iter().collect(),
+            program: program.into(),
             ..self
         }
     }
@@ -109,7 +107,7 @@ impl SelfTest {
     /// read; and the child waits for it, so it is in its cgroup before it connects.
     async fn start(&self, address: SocketAddr, token: &str) -> Result<Child, SelfTestError> {
         let mut child = Command::new(&self.program)
-            .args(&self.arguments)
+            .arg(PROBE_COMMAND)
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

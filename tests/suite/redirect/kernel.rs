@@ -1,17 +1,17 @@
 //! What the programs ask of the kernel, and the proof that the hook works.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use tracing_subscriber::layer::SubscriberExt;
 
 use transparent_proxy::datapath::foreign::programs_on;
-use transparent_proxy::datapath::self_test::{SelfTest, SelfTestError, probe_main};
+use transparent_proxy::datapath::self_test::{SelfTest, SelfTestError};
 use transparent_proxy::datapath::{Datapath, Options};
 
 use super::{PATIENCE, load};
+use crate::harness::binary;
 use crate::harness::node::{self, Cgroup, PROXY4, Pod, at, lonely_node};
 
 /// A million is the kernel's limit; far below it is where loading stays quick.
@@ -40,7 +40,7 @@ fn the_programs_load_with_cap_bpf_and_cap_net_admin_alone() {
         "--bounding-set=-all,+bpf,+net_admin",
         "--ambient-caps=-all",
     ]);
-    assert_child_succeeds(&mut setpriv, "loads_here");
+    assert_child_succeeds(&mut setpriv, "the_programs_load");
 }
 
 /// <https://github.com/cilium/ebpf/issues/1902>
@@ -52,13 +52,15 @@ fn the_programs_load_where_the_kernel_hides_its_types() {
     let hide = "mount -t tmpfs none /sys/kernel && exec \"$@\"";
     let mut hidden = Command::new("unshare");
     hidden.args(["--mount", "sh", "-ec", hide, "sh"]);
-    assert_child_succeeds(&mut hidden, "loads_here");
+    assert_child_succeeds(&mut hidden, "the_programs_load");
 }
 
-/// Run by the two tests above, in a child that has less than this process.
+/// Also run by the two tests above, in a child that has less than this process.
 #[test]
-#[ignore = "run as a child of other tests"]
-fn loads_here() {
+fn the_programs_load() {
+    if std::env::var_os(IN_CHILD).is_none() && !node::privileged() {
+        return;
+    }
     for kernel_log in [false, true] {
         let options = Options {
             origin_record: true,
@@ -69,10 +71,14 @@ fn loads_here() {
     }
 }
 
+/// Tells a child that it has the privileges that its test needs, although it has few.
+const IN_CHILD: &str = "TRANSPARENT_PROXY_TEST_CHILD";
+
 fn assert_child_succeeds(launcher: &mut Command, test: &str) {
     let output = launcher
         .arg(std::env::current_exe().unwrap())
-        .args(child_arguments(test))
+        .args(["--exact", "--nocapture", &format!("redirect::kernel::{test}")])
+        .env(IN_CHILD, "1")
         .output();
     let output = output.expect("util-linux is installed");
     let said = String::from_utf8_lossy(&output.stdout);
@@ -83,23 +89,8 @@ fn assert_child_succeeds(launcher: &mut Command, test: &str) {
     );
 }
 
-/// Makes this binary run one of the ignored tests of this module.
-fn child_arguments(test: &str) -> Vec<OsString> {
-    let name = format!("redirect::kernel::{test}");
-    ["--ignored", "--exact", "--nocapture", name.as_str()]
-        .map(OsString::from)
-        .into()
-}
-
-/// The child of the self test, in place of the sub-command of the real binary.
-#[test]
-#[ignore = "run as a child of other tests"]
-fn probe() {
-    assert_eq!(format!("{:?}", probe_main()), format!("{:?}", ExitCode::SUCCESS));
-}
-
 fn prove(datapath: &Datapath, node: &Pod, cgroup: Option<PathBuf>) -> Result<(), SelfTestError> {
-    let test = SelfTest::new(datapath.virtual_ips(), cgroup).with_arguments(child_arguments("probe"));
+    let test = SelfTest::new(datapath.virtual_ips(), cgroup).with_program(binary::path());
     node.block_on(test.run_once())
 }
 
