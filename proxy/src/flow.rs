@@ -1,4 +1,48 @@
-//! The six steps on one screen: accept, original destination, resolve, credentials, connect, relay.
+//! The data path on one screen.
+//!
+//! 1. *accept*: a connection comes in on the listener of one destination, within the limits.
+//! 2. *original destination*: that listener is the answer; nothing the application sends is asked.
+//! 3. *resolve*: the configuration of the destination as it is now, a [`Plane`].
+//! 4. *credentials*, 5. *connect*, 6. *relay*: once per connection in [`stream`], and for every
+//!    request in [`http`].
 
 pub mod http;
 pub mod stream;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use self::http::HttpService;
+use self::stream::TcpService;
+use crate::accept::Accepted;
+
+/// How connections to a destination are served; swapped when its configuration changes.
+pub enum Plane {
+    Http(Arc<HttpService>),
+    Tcp(Arc<TcpService>),
+}
+
+/// Serves one connection to the destination whose listener accepted it, to its end.
+pub async fn serve(accepted: Accepted, plane: Arc<ArcSwap<Plane>>) {
+    match &*plane.load_full() {
+        Plane::Tcp(service) => stream::serve_connection(accepted, Arc::clone(service)).await,
+        Plane::Http(first) => {
+            let first = Arc::clone(first);
+            // A connection that began as HTTP stays that, also if the destination becomes another type.
+            let current = move || match &**plane.load() {
+                Plane::Http(service) => Arc::clone(service),
+                Plane::Tcp(_) => Arc::clone(&first),
+            };
+            let Accepted {
+                stream,
+                peer,
+                drain,
+                permit,
+                ..
+            } = accepted;
+            http::serve_connection(stream, peer, current, drain).await;
+            drop(permit);
+        }
+    }
+}

@@ -8,7 +8,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use crate::cli::OutputFormat;
-use crate::resolve::destination::{Destination, Protocol};
+use crate::resolve::destination::{Destination, Summary};
 use crate::resolve::source::files::{FileSource, Loaded, Place, Problem, Snapshot, State};
 
 /// Prints to standard output; exit code 0 if all destinations are good, else 1.
@@ -103,42 +103,16 @@ fn text(snapshot: &Snapshot, style: Style) -> String {
 
 /// `my-dest  HTTP  https://host  BasicAuthentication`
 fn summary(destination: &Destination) -> String {
-    let Described {
+    let Summary {
         kind,
         target,
         authentication,
-    } = describe(destination);
+    } = destination.protocol.summary();
     let name = &destination.name;
     let port = destination.service_port;
     match authentication {
         Some(authentication) => format!("{name}:{port} -> {kind} {target}, {authentication}"),
         None => format!("{name}:{port} -> {kind} {target}"),
-    }
-}
-
-struct Described {
-    kind: &'static str,
-    target: String,
-    authentication: Option<&'static str>,
-}
-
-fn describe(destination: &Destination) -> Described {
-    match &destination.protocol {
-        Protocol::Http(http) => Described {
-            kind: "HTTP",
-            target: http.url.origin(),
-            authentication: Some(http.authentication.as_str()),
-        },
-        Protocol::Tcp(tcp) if tcp.host.contains(':') => Described {
-            kind: "TCP",
-            target: format!("tcp://[{}]:{}", tcp.host, tcp.port),
-            authentication: None,
-        },
-        Protocol::Tcp(tcp) => Described {
-            kind: "TCP",
-            target: format!("tcp://{}:{}", tcp.host, tcp.port),
-            authentication: None,
-        },
     }
 }
 
@@ -187,7 +161,7 @@ fn destination_json(loaded: &Loaded) -> Value {
         "warnings": warnings.collect::<Vec<_>>(),
     });
     if let State::Ok(destination) = &loaded.state {
-        let described = describe(destination);
+        let described = destination.protocol.summary();
         value["type"] = described.kind.into();
         value["target"] = described.target.into();
         value["servicePort"] = destination.service_port.into();

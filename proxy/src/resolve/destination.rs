@@ -79,6 +79,33 @@ pub enum Protocol {
     Tcp(Arc<TcpDestination>),
 }
 
+/// What may be shown of a destination: no path, no query, no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// `HTTP` or `TCP`
+    pub kind: &'static str,
+    pub target: String,
+    /// Of HTTP destinations.
+    pub authentication: Option<&'static str>,
+}
+
+impl Protocol {
+    pub fn summary(&self) -> Summary {
+        match self {
+            Self::Http(http) => Summary {
+                kind: "HTTP",
+                target: http.url.origin(),
+                authentication: Some(http.authentication.as_str()),
+            },
+            Self::Tcp(tcp) => Summary {
+                kind: "TCP",
+                target: tcp.address(),
+                authentication: None,
+            },
+        }
+    }
+}
+
 /// `Type: HTTP`, `ProxyType: Internet`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpDestination {
@@ -252,6 +279,17 @@ pub struct SocketOptions {
     pub receive_buffer: Option<usize>,
     /// `tcp.socket.timeout` in milliseconds, as idle limit of the connection
     pub idle_timeout: Option<Duration>,
+}
+
+impl TcpDestination {
+    /// `tcp://host:port`, with brackets where they belong.
+    pub fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("tcp://[{}]:{}", self.host, self.port)
+        } else {
+            format!("tcp://{}:{}", self.host, self.port)
+        }
+    }
 }
 
 impl Default for SocketOptions {

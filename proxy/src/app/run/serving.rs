@@ -11,13 +11,14 @@ use tracing::{error, info, warn};
 use super::hosts;
 use super::table::{self, Row};
 use super::virtual_ip::{Exhausted, VirtualIpPool};
-use crate::accept::{self, Accepted, Limits};
+use crate::accept::{self, Limits};
 use crate::connect::direct::OwnAddresses;
 use crate::datapath::{VirtualIpError, VirtualIps};
 use crate::flow::http::{self, HttpParts, HttpService};
-use crate::flow::stream::{self, TcpParts, TcpService};
+use crate::flow::stream::{TcpParts, TcpService};
+use crate::flow::{self, Plane};
 use crate::lifecycle::drain::Drain;
-use crate::resolve::destination::{Authentication, Destination, DestinationName, Protocol, Scheme, Version};
+use crate::resolve::destination::{Destination, DestinationName, Protocol, Version};
 use crate::resolve::source::files::{Loaded, Snapshot, State};
 
 /// What all destinations share.
@@ -58,12 +59,6 @@ struct Endpoint {
     destination: Arc<Destination>,
     plane: Arc<ArcSwap<Plane>>,
     drain: Drain,
-}
-
-/// How connections are served; swapped when the configuration changes.
-enum Plane {
-    Http(Arc<HttpService>),
-    Tcp(Arc<TcpService>),
 }
 
 impl Serving {
@@ -108,12 +103,17 @@ impl Serving {
     pub(super) fn table(&self, snapshot: &Snapshot) -> Vec<Row> {
         let row = |loaded: &Loaded| {
             let endpoint = self.endpoints.get(&loaded.name)?;
+            let summary = endpoint.destination.protocol.summary();
+            let target = match summary.authentication {
+                Some(authentication) => format!("{}, {authentication}", summary.target),
+                None => summary.target,
+            };
             Some(Row {
                 name: loaded.name.to_string(),
                 virtual_ip: endpoint.virtual_address.ip(),
                 port: endpoint.virtual_address.port(),
-                kind: kind(&endpoint.destination.protocol),
-                target: target(&endpoint.destination.protocol),
+                kind: summary.kind,
+                target,
                 state: match loaded.state {
                     State::Ok(_) => table::State::Ok,
                     State::Broken { .. } => table::State::LastGood,
@@ -177,7 +177,7 @@ impl Serving {
             listener,
             Arc::clone(&self.parts.limits),
             endpoint.drain.watch(),
-            move |accepted| serve_connection(accepted, Arc::clone(&served)),
+            move |accepted| flow::serve(accepted, Arc::clone(&served)),
         ));
         log_warnings(destination);
         self.endpoints.insert(destination.name.clone(), endpoint);
@@ -223,30 +223,6 @@ impl Serving {
     }
 }
 
-async fn serve_connection(accepted: Accepted, plane: Arc<ArcSwap<Plane>>) {
-    let current = plane.load_full();
-    match &*current {
-        Plane::Tcp(service) => stream::serve_connection(accepted, Arc::clone(service)).await,
-        Plane::Http(first) => {
-            let first = Arc::clone(first);
-            // A connection that began as HTTP stays that, also if the destination becomes another type.
-            let service = move || match &**plane.load() {
-                Plane::Http(service) => Arc::clone(service),
-                Plane::Tcp(_) => Arc::clone(&first),
-            };
-            let Accepted {
-                stream,
-                peer,
-                drain,
-                permit,
-                ..
-            } = accepted;
-            http::serve_connection(stream, peer, service, drain).await;
-            drop(permit);
-        }
-    }
-}
-
 fn withdraw(virtual_ips: &VirtualIps, name: &DestinationName, address: SocketAddr) {
     if let Err(error) = virtual_ips.remove(address) {
         warn!(destination = %name, %address, %error, "virtual IP stays announced to the kernel");
@@ -256,41 +232,5 @@ fn withdraw(virtual_ips: &VirtualIps, name: &DestinationName, address: SocketAdd
 fn log_warnings(destination: &Destination) {
     for warning in &destination.warnings {
         warn!(destination = %destination.name, "{warning}");
-    }
-}
-
-fn kind(protocol: &Protocol) -> &'static str {
-    match protocol {
-        Protocol::Http(_) => "HTTP",
-        Protocol::Tcp(_) => "TCP",
-    }
-}
-
-fn target(protocol: &Protocol) -> String {
-    match protocol {
-        Protocol::Http(http) => {
-            let scheme = match http.url.scheme {
-                Scheme::Http => "http",
-                Scheme::Https => "https",
-            };
-            let authority = http.url.authority.to_str().unwrap_or_default();
-            format!(
-                "{scheme}://{authority}{}, {}",
-                http.url.path,
-                authentication(&http.authentication)
-            )
-        }
-        Protocol::Tcp(tcp) if tcp.host.contains(':') => format!("tcp://[{}]:{}", tcp.host, tcp.port),
-        Protocol::Tcp(tcp) => format!("tcp://{}:{}", tcp.host, tcp.port),
-    }
-}
-
-fn authentication(authentication: &Authentication) -> &'static str {
-    match authentication {
-        Authentication::NoAuthentication => "NoAuthentication",
-        Authentication::Basic { .. } => "BasicAuthentication",
-        Authentication::ClientCertificate => "ClientCertificateAuthentication",
-        Authentication::OAuth2ClientCredentials(_) => "OAuth2ClientCredentials",
-        Authentication::OAuth2Password { .. } => "OAuth2Password",
     }
 }
