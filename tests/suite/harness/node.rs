@@ -138,6 +138,15 @@ impl Cgroup {
         &self.0
     }
 
+    /// Runs `inside` in this cgroup and waits for it. Processes that it starts are in it, too.
+    pub fn run<T: Send>(&self, inside: impl FnOnce() -> T + Send) -> T {
+        let body = || {
+            self.enter();
+            inside()
+        };
+        thread::scope(|scope| join(scope.spawn(body)))
+    }
+
     /// Moves the calling thread.
     pub fn enter(&self) {
         fs::write(self.0.join("cgroup.threads"), gettid().to_string()).expect("root may move threads");
