@@ -3,9 +3,8 @@
 mod message;
 mod target;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
 
 use serde_json::json;
 use transparent_proxy::framing::corpus::{self, RequestCase, ResponseCase, Verdict};
@@ -13,11 +12,9 @@ use transparent_proxy::framing::{Expected, Violation};
 
 use crate::harness::node::{Cgroup, privileged};
 use crate::harness::proxy::{Proxy, Serving};
+use crate::harness::tcp;
 use message::{Fault, Field, From, Message};
-use target::{Seen, Target};
-
-/// Answers take milliseconds; this is for machines under load.
-const PATIENCE: Duration = Duration::from_secs(20);
+use target::Target;
 
 /// A proxy with the destination `my-dest`, and the cgroup that it serves.
 fn serve(test: &str, target: SocketAddr) -> (Cgroup, Serving) {
@@ -35,25 +32,10 @@ fn serve(test: &str, target: SocketAddr) -> (Cgroup, Serving) {
 
 /// What comes back for these bytes, until the connection ends.
 fn ask(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
-    let mut connection = TcpStream::connect(address).expect("it is redirected");
-    connection.set_read_timeout(Some(PATIENCE)).unwrap();
-    connection.set_write_timeout(Some(PATIENCE)).unwrap();
+    let mut connection = tcp::connect(address);
     connection.write_all(bytes).expect("the proxy listens to the end");
     connection.shutdown(Shutdown::Write).ok();
-    read_to_end(connection)
-}
-
-/// A reset is an end, too.
-fn read_to_end(mut connection: TcpStream) -> Vec<u8> {
-    let (mut all, mut chunk) = (Vec::new(), vec![0; 1 << 16]);
-    loop {
-        match connection.read(&mut chunk) {
-            Ok(0) => return all,
-            Ok(length) => all.extend_from_slice(&chunk[..length]),
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return all,
-            Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&all)),
-        }
-    }
+    tcp::read_to_end(&mut connection)
 }
 
 #[test]
@@ -67,26 +49,32 @@ fn of_every_request_the_target_sees_one_well_formed_message_or_nothing() {
     cgroup.run(|| {
         for case in corpus::requests() {
             let answers = ask(address, &case.bytes);
-            judge(&case, &answers, &target.take());
+            judge(&case, &answers, &target.messages());
         }
     });
     assert!(serving.stop().success());
-    assert!(target.take().messages.is_empty(), "nothing came late");
+    let rest = target.finish();
+    assert_eq!((&rest.messages[..], &rest.malformed[..]), (&[][..], &[][..]));
+    // The target must not take for whole what went wrong on its way.
+    for bytes in &rest.broken_off {
+        let fault = message::parse(bytes, From::Client).expect_err("it is not whole");
+        assert_eq!(fault, Fault::Incomplete);
+    }
+    let is_broken = |case: &RequestCase| matches!(case.verdict, Verdict::Break(_));
+    let broken = corpus::requests().into_iter().filter(is_broken).count();
+    assert!(rest.broken_off.len() <= broken, "{rest:?}");
 }
 
-fn judge(case: &RequestCase, answers: &[u8], seen: &Seen) {
+fn judge(case: &RequestCase, answers: &[u8], seen: &[Message]) {
     let name = case.name;
-    assert!(seen.malformed.is_empty(), "{name}: {seen:?}");
     let (passed, refused) = match case.verdict {
         Verdict::Accept(count) => (count, None),
-        Verdict::Reject(violation) => (0, Some(violation)),
+        Verdict::Reject(violation) | Verdict::Break(violation) => (0, Some(violation)),
         Verdict::RejectAfter(count, violation) => (count, Some(violation)),
-        Verdict::Break(violation) => return judge_broken(case, violation, answers, seen),
     };
-    assert!(seen.broken_off.is_empty(), "{name}: {seen:?}");
-    assert_eq!(seen.messages.len(), passed, "{name}: {seen:?}");
+    assert_eq!(seen.len(), passed, "{name}: {seen:?}");
     let mut rest = &case.bytes[..];
-    for message in &seen.messages {
+    for message in seen {
         rest = rest.strip_prefix(b"\r\n").unwrap_or(rest);
         let (sent, length) = message::parse(rest, From::Client).expect(name);
         assert_same(&sent, message, name);
@@ -106,20 +94,6 @@ fn judge(case: &RequestCase, answers: &[u8], seen: &Seen) {
     }
 }
 
-/// A body that went wrong on its way: the target must not take for whole what it saw.
-fn judge_broken(case: &RequestCase, violation: Violation, answers: &[u8], seen: &Seen) {
-    let name = case.name;
-    assert_eq!(seen.messages, [], "{name}");
-    assert!(seen.broken_off.len() <= 1, "{name}: {seen:?}");
-    for bytes in &seen.broken_off {
-        let fault = message::parse(bytes, From::Client).expect_err(name);
-        assert_eq!(fault, Fault::Incomplete, "{name}");
-    }
-    let answers = responses(answers, name);
-    assert_eq!(answers.len(), 1, "{name}");
-    assert_refusal(&answers[0], violation, name);
-}
-
 fn responses(bytes: &[u8], name: &str) -> Vec<Message> {
     let from = From::Server {
         head: false,
@@ -131,7 +105,10 @@ fn responses(bytes: &[u8], name: &str) -> Vec<Message> {
 
 fn assert_refusal(answer: &Message, violation: Violation, name: &str) {
     let (status, text) = match violation {
-        Violation::Connect => (405, "The method CONNECT is not supported on this endpoint.".to_owned()),
+        Violation::Connect => (
+            405,
+            "The method CONNECT is not supported on this endpoint.".to_owned(),
+        ),
         Violation::TlsNotSupported => (400, "TLS is not supported on this endpoint. Use http.".to_owned()),
         Violation::TargetTooLong => (
             414,
@@ -215,7 +192,7 @@ fn of_every_response_the_application_sees_a_well_formed_one_or_an_error() {
     if !privileged() {
         return;
     }
-    let target = target::listen(|connection| answer_with_case(connection));
+    let target = tcp::listen(answer_with_case);
     let (cgroup, serving) = serve("smuggling-responses", target);
     let address = serving.address("my-dest");
     cgroup.run(|| {
@@ -234,20 +211,17 @@ fn of_every_response_the_application_sees_a_well_formed_one_or_an_error() {
 
 /// Answers `GET /N` with the bytes of the case N, and closes.
 fn answer_with_case(mut connection: TcpStream) {
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while !head.ends_with(b"\r\n\r\n") {
-        if connection.read(&mut byte).unwrap_or(0) == 0 {
-            return;
-        }
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8_lossy(&head);
-    let number = head.split(['/', ' ']).nth(2).and_then(|number| number.parse().ok());
+    let Some(head) = tcp::read_head(&mut connection) else {
+        return;
+    };
+    let number = head
+        .split(['/', ' '])
+        .nth(2)
+        .and_then(|number| number.parse().ok());
     let case: usize = number.expect("the number of a case");
     connection.write_all(&corpus::responses()[case].bytes).ok();
     connection.shutdown(Shutdown::Write).ok();
-    connection.set_read_timeout(Some(PATIENCE)).unwrap();
-    std::io::copy(&mut connection, &mut std::io::sink()).ok();
+    tcp::read_to_end(&mut connection);
 }
 
 fn judge_response(case: &ResponseCase, answer: &[u8]) {
