@@ -7,4 +7,5 @@ pub mod node;
 pub mod peers;
 pub mod postgres;
 pub mod proxy;
+pub mod tcp;
 pub mod wait;

@@ -12,7 +12,11 @@ mod harness;
 
 mod applications;
 mod clients;
+mod live;
+mod namespaces;
 mod oauth;
 mod redirect;
 mod run_sandbox;
+mod smuggling;
 mod streams;
+mod tokens;

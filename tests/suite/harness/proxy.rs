@@ -1,13 +1,18 @@
 //! `transparent-proxy run` with destinations of a test.
 
 use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::certs::Authority;
+use super::node::Cgroup;
 use super::{binary, wait};
 
 /// A folder of destinations and the options to run with.
@@ -15,16 +20,20 @@ pub struct Proxy {
     folder: TempDir,
     options: Vec<String>,
     log: PathBuf,
+    /// Length of the log before this test; files of earlier runs are appended to.
+    log_start: usize,
     log_level: &'static str,
 }
 
 impl Proxy {
     /// `test` names the log file of this run.
     pub fn for_test(test: &str) -> Self {
+        let log = binary::log_folder().join(format!("{test}.log"));
         Self {
             folder: tempfile::tempdir().expect("a folder for destinations"),
             options: Vec::new(),
-            log: binary::log_folder().join(format!("{test}.log")),
+            log_start: fs::read(&log).map_or(0, |text| text.len()),
+            log,
             log_level: "trace",
         }
     }
@@ -33,17 +42,29 @@ impl Proxy {
         self.folder.path()
     }
 
-    pub fn log(&self) -> &Path {
-        &self.log
+    /// What was logged since the test began.
+    pub fn log_text(&self) -> String {
+        let all = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&all[self.log_start..]).into_owned()
     }
 
-    pub fn destination(self, name: &str, mut properties: Value) -> Self {
+    /// Writes a destination, or writes it anew while the proxy runs.
+    pub fn write(&self, name: &str, mut properties: Value) {
         properties["Name"] = name.into();
-        self.file(&format!("{name}.json"), properties.to_string())
+        self.write_file(&format!("{name}.json"), properties.to_string());
+    }
+
+    pub fn write_file(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.folder.path().join(name), content).expect("the file is written");
+    }
+
+    pub fn destination(self, name: &str, properties: Value) -> Self {
+        self.write(name, properties);
+        self
     }
 
     pub fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
-        std::fs::write(self.folder.path().join(name), content).expect("the file is written");
+        self.write_file(name, content);
         self
     }
 
@@ -108,6 +129,89 @@ impl Proxy {
             .spawn()
             .expect("transparent-proxy starts");
         Running(child)
+    }
+}
+
+/// Without a command: a proxy that serves a cgroup, until it is stopped.
+pub struct Serving {
+    child: Child,
+    /// Every line of the tables that it has printed.
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    /// Serves the threads of a cgroup. Started in the namespace of the calling thread.
+    pub fn serve(&self, cgroup: &Cgroup) -> Serving {
+        let mut child = self
+            .command()
+            .arg("--cgroup")
+            .arg(cgroup.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("transparent-proxy starts");
+        let output = BufReader::new(child.stdout.take().expect("its output is piped"));
+        let lines = Arc::default();
+        let serving = Serving {
+            child,
+            lines: Arc::clone(&lines),
+        };
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        // It is printed when connections are redirected.
+        wait::until("the proxy prints its table", || !serving.table().is_empty());
+        serving
+    }
+}
+
+impl Serving {
+    /// The lines of the newest table, without its head.
+    pub fn table(&self) -> Vec<String> {
+        let lines = self.lines.lock().unwrap();
+        let head = lines.iter().rposition(|line| line.starts_with("NAME "));
+        head.map_or_else(Vec::new, |head| lines[head + 1..].to_vec())
+    }
+
+    /// Virtual IP and port of a destination, as soon as a table has it.
+    pub fn address(&self, name: &str) -> SocketAddr {
+        let mut found = None;
+        wait::until("the destination is in the table", || {
+            found = self.row(name);
+            found.is_some()
+        });
+        let row = found.expect("it was waited for");
+        let fields: Vec<&str> = row.split_whitespace().collect();
+        let ip: IpAddr = fields[1].parse().expect("an address");
+        SocketAddr::new(ip, fields[2].parse().expect("a port"))
+    }
+
+    /// The line of a destination.
+    pub fn row(&self, name: &str) -> Option<String> {
+        let mut table = self.table().into_iter();
+        table.find(|line| line.split_whitespace().next() == Some(name))
+    }
+
+    /// SIGTERM, without waiting for what follows.
+    pub fn ask_to_stop(&self) {
+        wait::ask_to_stop(&self.child);
+    }
+
+    /// Waits for the end that was asked for.
+    pub fn ended(mut self) -> ExitStatus {
+        wait::exit(&mut self.child)
+    }
+
+    pub fn stop(self) -> ExitStatus {
+        self.ask_to_stop();
+        self.ended()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        wait::terminate(&mut self.child);
     }
 }
 

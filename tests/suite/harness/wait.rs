@@ -1,7 +1,7 @@
 //! Waiting for conditions and for processes, always with a deadline.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::{Signal, kill};
@@ -30,10 +30,31 @@ pub fn first_line(output: impl Read) -> String {
     line.trim().to_owned()
 }
 
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).expect("a pid fits"))
+}
+
+/// Sends SIGTERM. The child must not have been waited for.
+pub fn ask_to_stop(child: &Child) {
+    kill(pid(child), Signal::SIGTERM).expect("the child is there");
+}
+
+/// Waits for the end of a child.
+pub fn exit(child: &mut Child) -> ExitStatus {
+    let mut status = None;
+    until("the process has ended", || {
+        status = child.try_wait().expect("it is our child");
+        status.is_some()
+    });
+    status.expect("it was waited for")
+}
+
 /// Asks a child to end, and makes it when it does not.
 pub fn terminate(child: &mut Child) {
-    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid fits"));
-    if kill(pid, Signal::SIGTERM).is_err() {
+    if !matches!(child.try_wait(), Ok(None)) {
+        return;
+    }
+    if kill(pid(child), Signal::SIGTERM).is_err() {
         return;
     }
     let start = SystemTime::now();
