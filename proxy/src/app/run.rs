@@ -39,24 +39,30 @@ use crate::flow::stream::{TcpMetrics, TcpParts, TcpSettings};
 use crate::lifecycle::drain::{Drain, Drained};
 use crate::resolve::keystore::{self, CertificateStore};
 use crate::resolve::source::files::{FileSource, Snapshot};
+use crate::telemetry::logging::LogControl;
 use crate::telemetry::registry::Metrics;
 use crate::telemetry::{logging, process};
 use crate::{cli, config};
 
 pub fn run(config: &config::Run) -> anyhow::Result<ExitCode> {
     let limits = sandbox::Limits::current()?;
-    logging::init(&logging_config(&config.logging))?;
+    let log = logging::init(&logging_config(&config.logging))?;
     let descriptors = accept::raise_descriptor_limit().context("the limit of open files cannot be raised")?;
     signals::block()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let code = runtime.block_on(serve(config, limits, descriptors.now));
+    let code = runtime.block_on(serve(config, limits, descriptors.now, log));
     // Look-ups in blocking threads must not delay the end.
     runtime.shutdown_background();
     Ok(ExitCode::from(code?))
 }
 
 /// Puts everything together, serves until the end, takes everything apart.
-async fn serve(config: &config::Run, limits: sandbox::Limits, descriptors: u64) -> anyhow::Result<u8> {
+async fn serve(
+    config: &config::Run,
+    limits: sandbox::Limits,
+    descriptors: u64,
+    log: LogControl,
+) -> anyhow::Result<u8> {
     let signals = Signals::new()?;
     let datapath = Datapath::load(&hook::options(config))?;
     let sandbox = match &config.scope {
@@ -84,7 +90,7 @@ async fn serve(config: &config::Run, limits: sandbox::Limits, descriptors: u64) 
     let mut hook = Hook::attach(datapath, cgroup, page.hook_effective.clone(), &mut metrics).await?;
 
     if let Some(address) = config.metrics {
-        page.serve(address, metrics, &drain)?;
+        page.serve(address, metrics, log, &drain)?;
     }
     drop(starting);
 

@@ -93,6 +93,13 @@ impl LogControl {
     }
 }
 
+/// A control that changes nothing that is logged, while the layer lives.
+#[cfg(test)]
+pub(crate) fn detached(level: &str) -> (reload::Layer<EnvFilter, Registry>, LogControl) {
+    let (layer, handle) = reload::Layer::new(filter(level).expect("a level"));
+    (layer, LogControl(handle))
+}
+
 /// Starts logging for the whole process.
 pub fn init(config: &Config) -> Result<LogControl, Error> {
     let (filter, control) = reload::Layer::new(filter(&config.level)?);
