@@ -259,6 +259,8 @@ fn parts(
         forbid_loopback: false,
     }));
     limits.register(metrics.root());
+    let tokens = TokenService::new(Arc::clone(&dialer), additional_cas.clone());
+    tokens.register(metrics.root());
     let (http, tcp) = (HttpMetrics::default(), TcpMetrics::default());
     http.register(metrics.scope("sap-transp-proxy-http"));
     tcp.register(metrics.scope("sap-transp-proxy-tcp"));
@@ -270,7 +272,7 @@ fn parts(
         limits,
         http: HttpParts {
             dialer: Arc::clone(&dialer),
-            tokens: TokenService::new(Arc::clone(&dialer), additional_cas.clone()),
+            tokens,
             pool: Pool::new(crate::connect::pool::Limits::default()),
             settings: Arc::new(HttpSettings {
                 retry: config.retry.as_ref().map(retry),
