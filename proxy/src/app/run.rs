@@ -3,6 +3,7 @@
 pub mod command;
 mod hook;
 pub mod hosts;
+mod memory;
 pub mod sandbox;
 mod serving;
 pub mod signals;
@@ -46,6 +47,7 @@ use crate::{cli, config};
 
 pub fn run(config: &config::Run) -> anyhow::Result<ExitCode> {
     let limits = sandbox::Limits::current()?;
+    memory::keep_to_this_process().context("memory cannot be kept out of core files")?;
     let log = logging::init(&logging_config(&config.logging))?;
     let descriptors = accept::raise_descriptor_limit().context("the limit of open files cannot be raised")?;
     signals::block()?;
