@@ -1,5 +1,6 @@
 //! What operators look at: metrics, status, open connections.
 
+mod log_level;
 mod pages;
 mod status;
 
@@ -24,6 +25,7 @@ use crate::accept::{self, Accepted, Limits, LimitsConfig};
 use crate::lifecycle::drain::{Drain, DrainSignal};
 use crate::lifecycle::readiness::Readiness;
 use crate::telemetry::connections::Connections;
+use crate::telemetry::logging::LogControl;
 use crate::telemetry::registry::{self, Metrics};
 
 /// Longest wait for the head of a request, also between two of them.
@@ -48,6 +50,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     pub connections: Connections,
     pub readiness: Readiness,
+    /// What `/log-level` changes.
+    pub log: LogControl,
     /// Asked at every request for the status page.
     pub status: Box<dyn Fn() -> Status + Send + Sync>,
 }
@@ -62,9 +66,12 @@ impl fmt::Debug for Admin {
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>, drain: DrainSignal) {
     // The accept loop goes on while the process drains.
     let own = Drain::new();
+    let on_loopback = listener
+        .local_addr()
+        .is_ok_and(|address| address.ip().is_loopback());
     let accepting = accept::serve(listener, Limits::new(LIMITS), own.watch(), {
         let drain = drain.clone();
-        move |accepted| connection(accepted, Arc::clone(&admin), drain.clone())
+        move |accepted| connection(accepted, Arc::clone(&admin), drain.clone(), on_loopback)
     });
     tokio::select! {
         () = accepting => {}
@@ -72,15 +79,15 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, drain: DrainSignal)
     }
 }
 
-async fn connection(accepted: Accepted, admin: Arc<Admin>, drain: DrainSignal) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let response = admin.answer(
-            request.method(),
-            request.uri().path(),
-            wants_html(&request),
-            drain.is_draining(),
-        );
-        async move { Ok::<_, Infallible>(response) }
+async fn connection(accepted: Accepted, admin: Arc<Admin>, drain: DrainSignal, on_loopback: bool) {
+    let service = service_fn(async |request: Request<Incoming>| {
+        let path = request.uri().path();
+        let response = if path == log_level::PATH {
+            log_level::answer(request, &admin.log, on_loopback).await
+        } else {
+            admin.answer(request.method(), path, wants_html(&request), drain.is_draining())
+        };
+        Ok::<_, Infallible>(response)
     });
     let serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

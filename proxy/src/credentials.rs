@@ -1,6 +1,7 @@
 //! Step 4 of the data path: from an authentication type to what is put on the request.
 
 mod basic;
+mod metrics;
 mod oauth2;
 #[cfg(test)]
 mod test_service;

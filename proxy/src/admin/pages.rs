@@ -7,7 +7,7 @@ use crate::telemetry::connections::Snapshot;
 
 pub(super) const INDEX: &str = "<!doctype html><html lang=\"en\"><title>transparent-proxy</title><h1>transparent-proxy</h1><ul>\
      <li><a href=\"/status\">status</a><li><a href=\"/debug/connections\">open connections</a>\
-     <li><a href=\"/metrics\">metrics</a><li><a href=\"/healthz\">alive</a><li><a href=\"/readyz\">ready</a></ul></html>\n";
+     <li><a href=\"/metrics\">metrics</a><li><a href=\"/log-level\">log level</a><li><a href=\"/healthz\">alive</a><li><a href=\"/readyz\">ready</a></ul></html>\n";
 
 const STYLE: &str = "body{font-family:sans-serif;margin:2em}table{border-collapse:collapse}\
      td,th{border:1px solid #bbb;padding:.3em .6em;text-align:left}.attention{background:#fdd}";

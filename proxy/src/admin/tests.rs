@@ -6,26 +6,35 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::lifecycle::drain::Drain;
+use crate::telemetry::logging;
 
 struct Server {
     address: SocketAddr,
     drain: Drain,
     readiness: Readiness,
     connections: Connections,
+    log: LogControl,
+    _log: Box<dyn std::any::Any>,
 }
 
 fn start() -> Server {
-    let listener = accept::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    start_at("127.0.0.1:0")
+}
+
+fn start_at(address: &str) -> Server {
+    let listener = accept::bind(address.parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let (drain, readiness, connections) = (Drain::new(), Readiness::default(), Connections::default());
     let mut metrics = Metrics::new();
     metrics
         .scope("test")
         .register("things", "Things", Counter::<u64>::default());
+    let (layer, log) = logging::detached("info");
     let admin = Admin {
         metrics: Arc::new(metrics),
         connections: connections.clone(),
         readiness: readiness.clone(),
+        log: log.clone(),
         status: Box::new(|| Status {
             role: "run".into(),
             destinations: vec![DestinationRow {
@@ -45,10 +54,20 @@ fn start() -> Server {
         drain,
         readiness,
         connections,
+        log,
+        _log: Box::new(layer),
     }
 }
 
 impl Server {
+    async fn put_level(&self, level: &str, host: &str, more: &str) -> String {
+        self.request(&format!(
+            "PUT /log-level HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{more}content-length: {}\r\n\r\n{level}",
+            level.len()
+        ))
+        .await
+    }
+
     async fn request(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -155,4 +174,57 @@ async fn only_reading_is_allowed() {
         answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET, HEAD"),
         "{answer}"
     );
+}
+
+#[tokio::test]
+async fn the_log_level_changes_without_a_restart() {
+    let server = start();
+    for host in ["127.0.0.1:9090", "localhost", "[::1]:9090"] {
+        let answer = server.put_level(" DEBUG\n", host, "").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\ndebug\n"),
+            "{answer}"
+        );
+    }
+    let now = server.get("/log-level", "*/*").await;
+    assert!(
+        now.starts_with("HTTP/1.1 200 ") && now.ends_with("debug\n"),
+        "{now}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_level_changes_nothing() {
+    let server = start();
+    let long = "x".repeat(1000);
+    for level in ["", "loud", "off", "h2=trace", "info,debug", &long] {
+        let answer = server.put_level(level, "localhost", "").await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{level}: {answer}");
+    }
+    assert!(server.log.level().ends_with("info"), "{}", server.log.level());
+}
+
+#[tokio::test]
+async fn web_pages_do_not_change_the_log_level() {
+    let server = start();
+    for (host, more) in [
+        ("rebound.example", ""),
+        ("127.0.0.1.example:9090", ""),
+        ("localhost", "origin: http://localhost\r\n"),
+    ] {
+        let answer = server.put_level("trace", host, more).await;
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{host}: {answer}");
+    }
+    let form =
+        "POST /log-level HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 5\r\n\r\ntrace";
+    assert!(server.request(form).await.starts_with("HTTP/1.1 405 "));
+    assert!(server.log.level().ends_with("info"), "{}", server.log.level());
+}
+
+#[tokio::test]
+async fn a_server_that_others_reach_does_not_change_the_log_level() {
+    let server = start_at("0.0.0.0:0");
+    let answer = server.put_level("trace", "127.0.0.1", "").await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert!(server.get("/log-level", "*/*").await.ends_with("info\n"));
 }

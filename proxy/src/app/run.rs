@@ -3,6 +3,7 @@
 pub mod command;
 mod hook;
 pub mod hosts;
+mod memory;
 pub mod sandbox;
 mod serving;
 pub mod signals;
@@ -39,24 +40,31 @@ use crate::flow::stream::{TcpMetrics, TcpParts, TcpSettings};
 use crate::lifecycle::drain::{Drain, Drained};
 use crate::resolve::keystore::{self, CertificateStore};
 use crate::resolve::source::files::{FileSource, Snapshot};
+use crate::telemetry::logging::LogControl;
 use crate::telemetry::registry::Metrics;
 use crate::telemetry::{logging, process};
 use crate::{cli, config};
 
 pub fn run(config: &config::Run) -> anyhow::Result<ExitCode> {
     let limits = sandbox::Limits::current()?;
-    logging::init(&logging_config(&config.logging))?;
+    memory::keep_to_this_process().context("memory cannot be kept out of core files")?;
+    let log = logging::init(&logging_config(&config.logging))?;
     let descriptors = accept::raise_descriptor_limit().context("the limit of open files cannot be raised")?;
     signals::block()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let code = runtime.block_on(serve(config, limits, descriptors.now));
+    let code = runtime.block_on(serve(config, limits, descriptors.now, log));
     // Look-ups in blocking threads must not delay the end.
     runtime.shutdown_background();
     Ok(ExitCode::from(code?))
 }
 
 /// Puts everything together, serves until the end, takes everything apart.
-async fn serve(config: &config::Run, limits: sandbox::Limits, descriptors: u64) -> anyhow::Result<u8> {
+async fn serve(
+    config: &config::Run,
+    limits: sandbox::Limits,
+    descriptors: u64,
+    log: LogControl,
+) -> anyhow::Result<u8> {
     let signals = Signals::new()?;
     let datapath = Datapath::load(&hook::options(config))?;
     let sandbox = match &config.scope {
@@ -84,7 +92,7 @@ async fn serve(config: &config::Run, limits: sandbox::Limits, descriptors: u64) 
     let mut hook = Hook::attach(datapath, cgroup, page.hook_effective.clone(), &mut metrics).await?;
 
     if let Some(address) = config.metrics {
-        page.serve(address, metrics, &drain)?;
+        page.serve(address, metrics, log, &drain)?;
     }
     drop(starting);
 
@@ -253,6 +261,8 @@ fn parts(
         forbid_loopback: false,
     }));
     limits.register(metrics.root());
+    let tokens = TokenService::new(Arc::clone(&dialer), additional_cas.clone());
+    tokens.register(metrics.root());
     let (http, tcp) = (HttpMetrics::default(), TcpMetrics::default());
     http.register(metrics.scope("sap-transp-proxy-http"));
     tcp.register(metrics.scope("sap-transp-proxy-tcp"));
@@ -264,7 +274,7 @@ fn parts(
         limits,
         http: HttpParts {
             dialer: Arc::clone(&dialer),
-            tokens: TokenService::new(Arc::clone(&dialer), additional_cas.clone()),
+            tokens,
             pool: Pool::new(crate::connect::pool::Limits::default()),
             settings: Arc::new(HttpSettings {
                 retry: config.retry.as_ref().map(retry),

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info};
 use zeroize::Zeroizing;
 
+use super::metrics::CallCounts;
 use super::token_cache::Fetched;
 use super::token_service::{Call, Caller};
 use super::{Error, InvalidToken, basic};
@@ -51,6 +52,7 @@ pub(super) struct Fetcher {
     tls: Option<TlsClient>,
     /// The service did not know the client by its header, but may by the body.
     fell_back: AtomicBool,
+    calls: CallCounts,
 }
 
 impl Fetcher {
@@ -59,6 +61,7 @@ impl Fetcher {
         client: Arc<OAuth2Client>,
         grant: Grant,
         tls: Option<TlsClient>,
+        calls: CallCounts,
     ) -> Result<Self, InvalidUri> {
         let uri = uri(&client.token_service_url, client.queries.expose())?;
         Ok(Self {
@@ -68,6 +71,7 @@ impl Fetcher {
             uri,
             tls,
             fell_back: AtomicBool::new(false),
+            calls,
         })
     }
 
@@ -128,6 +132,12 @@ impl Fetcher {
     }
 
     async fn call(&self, way: ClientAuthentication, deadline: Instant) -> Result<Fetched, Error> {
+        let outcome = self.call_uncounted(way, deadline).await;
+        self.calls.count(&outcome);
+        outcome
+    }
+
+    async fn call_uncounted(&self, way: ClientAuthentication, deadline: Instant) -> Result<Fetched, Error> {
         let body = form::encode(&self.client, &self.grant, way);
         let call = Call {
             url: &self.client.token_service_url,

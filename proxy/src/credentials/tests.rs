@@ -458,3 +458,36 @@ async fn a_token_that_the_target_refuses_is_fetched_anew() {
     authenticator.rejected(&used);
     assert!(authenticator.ready().is_some(), "it was another one");
 }
+
+#[tokio::test]
+async fn calls_and_what_the_cache_saves_are_counted() {
+    let service = TestService::start(
+        |_, before| {
+            if before == 0 { invalid_client() } else { token("t") }
+        },
+    )
+    .await;
+    let tokens = token_service();
+    let client = OAuth2Client {
+        credentials_in_body: false,
+        ..service.client()
+    };
+    let destination = destination(Authentication::OAuth2ClientCredentials(Arc::new(client)));
+    let name = DestinationName::new_unchecked("d");
+    let authenticator = Authenticator::new(&name, &destination, &tokens).expect("usable");
+    for _ in 0..3 {
+        header_of(&authenticator).await.expect("a token");
+    }
+    let mut metrics = crate::telemetry::registry::Metrics::new();
+    tokens.register(metrics.root());
+    let text = metrics.encode().expect("encodes");
+    for line in [
+        r#"tp_token_calls_total{destination="d",result="ok"} 1"#,
+        r#"tp_token_calls_total{destination="d",result="refused"} 1"#,
+        r#"tp_cache_hits_total{cache="token"} 2"#,
+        r#"tp_cache_misses_total{cache="token"} 1"#,
+        r#"tp_cache_renewals_total{cache="token"} 0"#,
+    ] {
+        assert!(text.contains(&format!("{line}\n")), "{line} in {text}");
+    }
+}

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::metrics::CacheCounts;
 use super::{Error, InvalidToken};
 
 /// A token is not used in the last part of its life, lest it ends on the way.
@@ -66,6 +67,7 @@ pub(super) struct Entry {
     fetch: Fetch,
     token: ArcSwapOption<Token>,
     state: Mutex<State>,
+    counts: CacheCounts,
 }
 
 #[derive(Default)]
@@ -106,12 +108,13 @@ impl Failure {
 }
 
 impl Entry {
-    pub(super) fn new(name: String, fetch: Fetch) -> Arc<Self> {
+    pub(super) fn new(name: String, fetch: Fetch, counts: CacheCounts) -> Arc<Self> {
         Arc::new(Self {
             name,
             fetch,
             token: ArcSwapOption::empty(),
             state: Mutex::default(),
+            counts,
         })
     }
 
@@ -126,6 +129,7 @@ impl Entry {
         if now >= token.renew {
             self.renew(now);
         }
+        self.counts.hits.inc();
         Some(Arc::clone(token))
     }
 
@@ -135,6 +139,7 @@ impl Entry {
         if let Some(token) = self.ready() {
             return Ok(token);
         }
+        self.counts.misses.inc();
         let mut flight = match self.join()? {
             Joined::Landed(token) => return Ok(token),
             Joined::UnderWay(flight) => flight,
@@ -199,6 +204,7 @@ impl Entry {
             .is_some_and(|failure| now < failure.ends(LONGEST_BACKGROUND_PAUSE));
         let renewed = self.token.load().as_ref().is_some_and(|token| now < token.renew);
         if !paused && !renewed && state.running().is_none() {
+            self.counts.renewals.inc();
             self.start(&mut state);
         }
     }

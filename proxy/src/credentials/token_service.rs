@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
+use prometheus_client::registry::Registry;
 
 use super::Error;
+use super::metrics::TokenMetrics;
 use super::oauth2::{Fetcher, Grant};
 use super::token_cache::{Entry, Fetch};
 use crate::connect::tls::{Alpn, TlsClient};
@@ -37,6 +39,7 @@ pub struct TokenService {
     extra_roots: CertificateStore,
     keys: Keys,
     entries: Cache<Key, Arc<Entry>>,
+    metrics: TokenMetrics,
 }
 
 impl TokenService {
@@ -50,7 +53,12 @@ impl TokenService {
                 .max_capacity(CAPACITY)
                 .time_to_idle(UNUSED)
                 .build(),
+            metrics: TokenMetrics::new(),
         })
+    }
+
+    pub fn register(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
     }
 
     /// The entry of a destination; equal configurations of one name share it.
@@ -65,13 +73,17 @@ impl TokenService {
             return Ok(entry);
         }
         let tls = self.tls(client).map_err(|error| Error::Tls(Arc::new(error)))?;
-        let fetcher = Fetcher::new(Arc::clone(&self.caller), Arc::clone(client), grant, tls);
+        let calls = self.metrics.calls(name);
+        let fetcher = Fetcher::new(Arc::clone(&self.caller), Arc::clone(client), grant, tls, calls);
         let fetcher = Arc::new(fetcher.map_err(|error| Error::TokenServiceUrl(Arc::new(error)))?);
         let fetch: Fetch = Box::new(move || {
             let fetcher = Arc::clone(&fetcher);
             Box::pin(async move { fetcher.fetch().await })
         });
-        Ok(self.entries.get_with(key, || Entry::new(name.to_string(), fetch)))
+        let counts = self.metrics.cache();
+        Ok(self
+            .entries
+            .get_with(key, || Entry::new(name.to_string(), fetch, counts)))
     }
 
     fn tls(&self, client: &OAuth2Client) -> Result<Option<TlsClient>, tls::Error> {

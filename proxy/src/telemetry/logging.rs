@@ -1,11 +1,16 @@
 //! Where log lines go and how they look.
+//!
+//! No level and no directive lets secrets in: our own code logs none, and libraries
+//! stay at [`LIBRARIES`], because what they tell below is frames, headers and tickets
+//! that they cannot know to be secret.
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{EnvFilter, FilterExt as _, FilterFn, ParseError, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -15,6 +20,9 @@ use tracing_subscriber::{Layer, Registry, fmt, reload};
 pub const CONNECTION: &str = "transparent_proxy::connection";
 /// Target of the line per HTTP request; off unless the level names it.
 pub const ACCESS: &str = "transparent_proxy::access";
+
+/// The most that libraries may say.
+const LIBRARIES: Level = Level::INFO;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -70,13 +78,33 @@ impl LogControl {
     pub fn set_level(&self, level: &str) -> Result<(), Error> {
         self.0.reload(filter(level)?).map_err(Error::Reload)
     }
+
+    /// One level for everything.
+    pub fn set(&self, level: Level) -> Result<(), Error> {
+        self.set_level(&level.to_string())
+    }
+
+    /// The directives in force.
+    pub fn level(&self) -> String {
+        // Logging has ended when the filter is gone.
+        self.0
+            .with_current(EnvFilter::to_string)
+            .unwrap_or_else(|_gone| "off".to_owned())
+    }
+}
+
+/// A control that changes nothing that is logged, while the layer lives.
+#[cfg(test)]
+pub(crate) fn detached(level: &str) -> (reload::Layer<EnvFilter, Registry>, LogControl) {
+    let (layer, handle) = reload::Layer::new(filter(level).expect("a level"));
+    (layer, LogControl(handle))
 }
 
 /// Starts logging for the whole process.
 pub fn init(config: &Config) -> Result<LogControl, Error> {
     let (filter, control) = reload::Layer::new(filter(&config.level)?);
     tracing_subscriber::registry()
-        .with(lines(config)?.with_filter(filter))
+        .with(lines(config)?.with_filter(filter.and(no_library_details())))
         .try_init()
         .map_err(Error::AlreadyStarted)?;
     Ok(LogControl(control))
@@ -100,6 +128,20 @@ fn filter(level: &str) -> Result<EnvFilter, Error> {
             level: level.to_owned(),
             source,
         })
+}
+
+/// Whatever the directives say.
+fn no_library_details() -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
+    filter_fn(|metadata| *metadata.level() <= LIBRARIES || is_ours(metadata.target()))
+        // It forbids no level as such; without this every line at any level would be looked at.
+        .with_max_level_hint(Level::TRACE)
+}
+
+fn is_ours(target: &str) -> bool {
+    const US: &str = "transparent_proxy";
+    target
+        .strip_prefix(US)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 type Lines = Box<dyn Layer<Registry> + Send + Sync>;
@@ -150,6 +192,26 @@ mod tests {
         ] {
             check_level(level).unwrap();
         }
+    }
+
+    #[test]
+    fn no_directive_makes_libraries_tell_details() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let writer = Arc::new(file.reopen().unwrap());
+        let filter = filter("trace,h2=trace,[{header}]=trace").unwrap();
+        let lines = fmt::layer()
+            .with_writer(writer)
+            .with_filter(filter.and(no_library_details()));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+            let span = tracing::debug_span!(target: "h2::codec", "frame", header = "MARKER");
+            span.in_scope(|| tracing::trace!(target: "h2::codec", "MARKER"));
+            tracing::debug!(target: "transparent_proxy_like", "MARKER");
+            tracing::warn!(target: "h2", "may be said");
+            tracing::trace!(target: "transparent_proxy::kernel", "ours");
+        });
+        let said = std::fs::read_to_string(file.path()).unwrap();
+        assert!(!said.contains("MARKER"), "{said}");
+        assert!(said.contains("may be said") && said.contains("ours"), "{said}");
     }
 
     #[test]

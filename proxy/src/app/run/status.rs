@@ -13,6 +13,7 @@ use crate::admin::{self, Admin, DestinationRow, Fact, Status};
 use crate::lifecycle::drain::Drain;
 use crate::lifecycle::readiness::Readiness;
 use crate::telemetry::connections::Connections;
+use crate::telemetry::logging::LogControl;
 use crate::telemetry::registry::Metrics;
 
 /// What the page shows beside the metrics; clones share it.
@@ -49,7 +50,13 @@ impl Page {
     }
 
     /// Serves from now on, also while the process drains.
-    pub(super) fn serve(&self, address: SocketAddr, metrics: Metrics, drain: &Drain) -> anyhow::Result<()> {
+    pub(super) fn serve(
+        &self,
+        address: SocketAddr,
+        metrics: Metrics,
+        log: LogControl,
+        drain: &Drain,
+    ) -> anyhow::Result<()> {
         let listener = accept::bind(address)
             .with_context(|| format!("--metrics {address}: the address cannot be used"))?;
         let page = self.clone();
@@ -57,6 +64,7 @@ impl Page {
             metrics: Arc::new(metrics),
             connections: self.connections.clone(),
             readiness: self.readiness.clone(),
+            log,
             status: Box::new(move || page.status()),
         };
         tokio::spawn(admin::serve(listener, Arc::new(admin), drain.signal()));

@@ -45,7 +45,7 @@ impl Service {
                 Ok(Fetched { header, life })
             })
         });
-        Entry::new("test".to_owned(), fetch)
+        Entry::new("test".to_owned(), fetch, CacheCounts::default())
     }
 }
 
@@ -231,7 +231,7 @@ async fn a_lost_call_does_not_block_the_next_one() {
             })
         })
     });
-    let entry = Entry::new("test".to_owned(), fetch);
+    let entry = Entry::new("test".to_owned(), fetch, CacheCounts::default());
     let lost = entry.token().await.map(|_| ()).expect_err("lost");
     assert!(matches!(lost, Error::Cancelled));
     entry.token().await.expect("a token");
