@@ -8,7 +8,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use crate::cli::OutputFormat;
-use crate::resolve::destination::{Destination, Protocol};
+use crate::resolve::destination::Destination;
 use crate::resolve::source::files::{FileSource, Loaded, Place, Problem, Snapshot, State};
 
 /// Prints to standard output; exit code 0 if all destinations are good, else 1.
@@ -101,44 +101,15 @@ fn text(snapshot: &Snapshot, style: Style) -> String {
     lines.join("\n") + "\n"
 }
 
-/// `my-dest  HTTP  https://host  BasicAuthentication`
+/// `my-dest:80 -> HTTP https://host, BasicAuthentication`
 fn summary(destination: &Destination) -> String {
-    let Described {
-        kind,
-        target,
-        authentication,
-    } = describe(destination);
     let name = &destination.name;
     let port = destination.service_port;
-    match authentication {
-        Some(authentication) => format!("{name}:{port} -> {kind} {target}, {authentication}"),
-        None => format!("{name}:{port} -> {kind} {target}"),
-    }
-}
-
-struct Described {
-    kind: &'static str,
-    target: String,
-    authentication: Option<&'static str>,
-}
-
-fn describe(destination: &Destination) -> Described {
-    match &destination.protocol {
-        Protocol::Http(http) => Described {
-            kind: "HTTP",
-            target: http.url.origin(),
-            authentication: Some(http.authentication.as_str()),
-        },
-        Protocol::Tcp(tcp) if tcp.host.contains(':') => Described {
-            kind: "TCP",
-            target: format!("tcp://[{}]:{}", tcp.host, tcp.port),
-            authentication: None,
-        },
-        Protocol::Tcp(tcp) => Described {
-            kind: "TCP",
-            target: format!("tcp://{}:{}", tcp.host, tcp.port),
-            authentication: None,
-        },
+    let protocol = &destination.protocol;
+    let summary = format!("{name}:{port} -> {} {}", protocol.as_str(), protocol.target());
+    match protocol.authentication() {
+        Some(authentication) => format!("{summary}, {authentication}"),
+        None => summary,
     }
 }
 
@@ -187,11 +158,11 @@ fn destination_json(loaded: &Loaded) -> Value {
         "warnings": warnings.collect::<Vec<_>>(),
     });
     if let State::Ok(destination) = &loaded.state {
-        let described = describe(destination);
-        value["type"] = described.kind.into();
-        value["target"] = described.target.into();
+        let protocol = &destination.protocol;
+        value["type"] = protocol.as_str().into();
+        value["target"] = protocol.target().into();
         value["servicePort"] = destination.service_port.into();
-        value["authentication"] = described.authentication.into();
+        value["authentication"] = protocol.authentication().into();
     }
     value
 }

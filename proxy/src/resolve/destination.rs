@@ -79,6 +79,33 @@ pub enum Protocol {
     Tcp(Arc<TcpDestination>),
 }
 
+impl Protocol {
+    /// The value of the property `Type`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "HTTP",
+            Self::Tcp(_) => "TCP",
+        }
+    }
+
+    /// Where it leads, with nothing that must not be shown.
+    pub fn target(&self) -> String {
+        match self {
+            Self::Http(http) => http.url.origin(),
+            Self::Tcp(tcp) if tcp.host.contains(':') => format!("tcp://[{}]:{}", tcp.host, tcp.port),
+            Self::Tcp(tcp) => format!("tcp://{}:{}", tcp.host, tcp.port),
+        }
+    }
+
+    /// The value of the property `Authentication`, where there is one.
+    pub fn authentication(&self) -> Option<&'static str> {
+        match self {
+            Self::Http(http) => Some(http.authentication.as_str()),
+            Self::Tcp(_) => None,
+        }
+    }
+}
+
 /// `Type: HTTP`, `ProxyType: Internet`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpDestination {

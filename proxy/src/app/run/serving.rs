@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tracing::{error, info, warn};
 
 use super::hosts;
-use super::table::{self, Row};
+use super::table::{Row, Served};
 use super::virtual_ip::{Exhausted, VirtualIpPool};
 use crate::accept::{self, Accepted, Limits};
 use crate::connect::direct::OwnAddresses;
@@ -17,7 +17,7 @@ use crate::datapath::{VirtualIpError, VirtualIps};
 use crate::flow::http::{self, HttpParts, HttpService};
 use crate::flow::stream::{self, TcpParts, TcpService};
 use crate::lifecycle::drain::Drain;
-use crate::resolve::destination::{Authentication, Destination, DestinationName, Protocol, Scheme, Version};
+use crate::resolve::destination::{Destination, DestinationName, Protocol, Version};
 use crate::resolve::source::files::{Loaded, Snapshot, State};
 
 /// What all destinations share.
@@ -58,6 +58,18 @@ struct Endpoint {
     destination: Arc<Destination>,
     plane: Arc<ArcSwap<Plane>>,
     drain: Drain,
+}
+
+impl Endpoint {
+    fn describe(&self) -> Served {
+        let protocol = &self.destination.protocol;
+        Served {
+            virtual_ip: self.virtual_address.ip(),
+            port: self.virtual_address.port(),
+            kind: protocol.as_str(),
+            target: target(protocol),
+        }
+    }
 }
 
 /// How connections are served; swapped when the configuration changes.
@@ -105,22 +117,14 @@ impl Serving {
         self.endpoints.iter().map(entry).collect()
     }
 
+    /// All destinations of the files, also those that cannot be served.
     pub(super) fn table(&self, snapshot: &Snapshot) -> Vec<Row> {
-        let row = |loaded: &Loaded| {
-            let endpoint = self.endpoints.get(&loaded.name)?;
-            Some(Row {
-                name: loaded.name.to_string(),
-                virtual_ip: endpoint.virtual_address.ip(),
-                port: endpoint.virtual_address.port(),
-                kind: kind(&endpoint.destination.protocol),
-                target: target(&endpoint.destination.protocol),
-                state: match loaded.state {
-                    State::Ok(_) => table::State::Ok,
-                    State::Broken { .. } => table::State::LastGood,
-                },
-            })
+        let row = |loaded: &Loaded| Row {
+            name: loaded.name.to_string(),
+            served: self.endpoints.get(&loaded.name).map(Endpoint::describe),
+            broken: matches!(loaded.state, State::Broken { .. }),
         };
-        snapshot.destinations.iter().filter_map(row).collect()
+        snapshot.destinations.iter().map(row).collect()
     }
 
     fn remove_all_but(&mut self, snapshot: &Snapshot) {
@@ -259,38 +263,10 @@ fn log_warnings(destination: &Destination) {
     }
 }
 
-fn kind(protocol: &Protocol) -> &'static str {
-    match protocol {
-        Protocol::Http(_) => "HTTP",
-        Protocol::Tcp(_) => "TCP",
-    }
-}
-
+/// `https://host, BasicAuthentication`
 fn target(protocol: &Protocol) -> String {
-    match protocol {
-        Protocol::Http(http) => {
-            let scheme = match http.url.scheme {
-                Scheme::Http => "http",
-                Scheme::Https => "https",
-            };
-            let authority = http.url.authority.to_str().unwrap_or_default();
-            format!(
-                "{scheme}://{authority}{}, {}",
-                http.url.path,
-                authentication(&http.authentication)
-            )
-        }
-        Protocol::Tcp(tcp) if tcp.host.contains(':') => format!("tcp://[{}]:{}", tcp.host, tcp.port),
-        Protocol::Tcp(tcp) => format!("tcp://{}:{}", tcp.host, tcp.port),
-    }
-}
-
-fn authentication(authentication: &Authentication) -> &'static str {
-    match authentication {
-        Authentication::NoAuthentication => "NoAuthentication",
-        Authentication::Basic { .. } => "BasicAuthentication",
-        Authentication::ClientCertificate => "ClientCertificateAuthentication",
-        Authentication::OAuth2ClientCredentials(_) => "OAuth2ClientCredentials",
-        Authentication::OAuth2Password { .. } => "OAuth2Password",
+    match protocol.authentication() {
+        Some(authentication) => format!("{}, {authentication}", protocol.target()),
+        None => protocol.target(),
     }
 }
