@@ -17,8 +17,6 @@ pub mod flow;
 
 pub mod accept;
 
-pub mod original_destination;
-
 pub mod resolve;
 
 pub mod credentials;
@@ -41,6 +39,3 @@ pub mod telemetry;
 pub mod lifecycle;
 
 pub mod secret;
-
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;
