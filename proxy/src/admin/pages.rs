@@ -36,19 +36,22 @@ pub(super) fn status(status: &Status, phase: Phase, pending: &[&str], open: usiz
     page.table(
         &["Destination", "Virtual IP", "Port", "Type", "Target", "Remarks"],
         status.destinations.iter().map(|row| {
-            let remarks = row.warnings.join("; ");
-            let cells = [
-                &row.name,
-                &row.virtual_ip,
-                &row.port.to_string(),
-                &row.r#type,
-                &row.target,
-                &remarks,
+            let cells = vec![
+                row.name.clone(),
+                or_dash(row.virtual_ip.clone()),
+                or_dash(row.port.map(|port| port.to_string())),
+                or_dash(row.r#type.clone()),
+                or_dash(row.target.clone()),
+                row.warnings.join("; "),
             ];
-            (!row.warnings.is_empty(), cells.map(String::clone).to_vec())
+            (!row.warnings.is_empty(), cells)
         }),
     );
     page.finish()
+}
+
+fn or_dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "-".to_owned())
 }
 
 pub(super) fn connections(open: &[Snapshot]) -> String {

@@ -24,11 +24,12 @@ pub struct Fact {
 #[derive(Debug, Clone, Serialize)]
 pub struct DestinationRow {
     pub name: String,
-    pub virtual_ip: String,
-    pub port: u16,
+    /// This and the next three are missing where a destination cannot be served.
+    pub virtual_ip: Option<String>,
+    pub port: Option<u16>,
     /// `HTTP` or `TCP`
-    pub r#type: String,
-    pub target: String,
+    pub r#type: Option<String>,
+    pub target: Option<String>,
     /// What was ignored in its configuration, or why it does not work.
     pub warnings: Vec<String>,
 }

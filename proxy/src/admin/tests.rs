@@ -39,10 +39,10 @@ fn start_at(address: &str) -> Server {
             role: "run".into(),
             destinations: vec![DestinationRow {
                 name: "<b>&".into(),
-                virtual_ip: "127.66.0.1".into(),
-                port: 80,
-                r#type: "HTTP".into(),
-                target: "https://example.com".into(),
+                virtual_ip: Some("127.66.0.1".into()),
+                port: Some(80),
+                r#type: Some("HTTP".into()),
+                target: Some("https://example.com".into()),
                 warnings: vec![],
             }],
             ..Status::default()

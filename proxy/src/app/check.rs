@@ -8,7 +8,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use crate::cli::OutputFormat;
-use crate::resolve::destination::{Destination, Summary};
+use crate::resolve::destination::Destination;
 use crate::resolve::source::files::{FileSource, Loaded, Place, Problem, Snapshot, State};
 
 /// Prints to standard output; exit code 0 if all destinations are good, else 1.
@@ -101,18 +101,15 @@ fn text(snapshot: &Snapshot, style: Style) -> String {
     lines.join("\n") + "\n"
 }
 
-/// `my-dest  HTTP  https://host  BasicAuthentication`
+/// `my-dest:80 -> HTTP https://host, BasicAuthentication`
 fn summary(destination: &Destination) -> String {
-    let Summary {
-        kind,
-        target,
-        authentication,
-    } = destination.protocol.summary();
     let name = &destination.name;
     let port = destination.service_port;
-    match authentication {
-        Some(authentication) => format!("{name}:{port} -> {kind} {target}, {authentication}"),
-        None => format!("{name}:{port} -> {kind} {target}"),
+    let protocol = &destination.protocol;
+    let summary = format!("{name}:{port} -> {} {}", protocol.as_str(), protocol.target());
+    match protocol.authentication() {
+        Some(authentication) => format!("{summary}, {authentication}"),
+        None => summary,
     }
 }
 
@@ -161,11 +158,11 @@ fn destination_json(loaded: &Loaded) -> Value {
         "warnings": warnings.collect::<Vec<_>>(),
     });
     if let State::Ok(destination) = &loaded.state {
-        let described = destination.protocol.summary();
-        value["type"] = described.kind.into();
-        value["target"] = described.target.into();
+        let protocol = &destination.protocol;
+        value["type"] = protocol.as_str().into();
+        value["target"] = protocol.target().into();
         value["servicePort"] = destination.service_port.into();
-        value["authentication"] = described.authentication.into();
+        value["authentication"] = protocol.authentication().into();
     }
     value
 }

@@ -42,6 +42,19 @@ pub enum Error {
     StillPopulated { path: PathBuf, waited: Duration },
 }
 
+impl Error {
+    /// The cgroup takes no processes because it has controllers for its children.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::ResourceBusy)
+    }
+
+    /// The rights of this process do not suffice.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied
+            || source.kind() == io::ErrorKind::ReadOnlyFilesystem)
+    }
+}
+
 /// A mount of the cgroup v2 tree, or of a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
@@ -63,6 +76,14 @@ impl Mount {
         let path = Path::new("/proc/self/cgroup");
         let memberships = fs::read_to_string(path).map_err(io_error(path, "reading"))?;
         self.locate(cgroup2_membership(&memberships).ok_or(Error::NotInCgroup2)?)
+    }
+
+    /// Whether this process is in `cgroup` or below it.
+    pub fn holds_this_process(&self, cgroup: &Path) -> bool {
+        match (self.own_cgroup(), fs::canonicalize(cgroup)) {
+            (Ok(own), Ok(cgroup)) => own.starts_with(cgroup),
+            _ => false,
+        }
     }
 
     /// Where a path from /proc/PID/cgroup is in this mount.

@@ -8,7 +8,7 @@
 use std::ffi::OsString;
 use std::io::{BufRead, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
@@ -16,9 +16,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
+use tracing::debug;
 use uuid::Uuid;
 
-use super::cgroup;
+use super::cgroup::{self, OwnCgroup};
 use super::virtual_ips::{VirtualIpError, VirtualIps};
 
 /// The hidden sub-command that runs [`probe_main`].
@@ -91,7 +92,7 @@ impl SelfTest {
         let proxy = listener.local_addr().map_err(io("listen"))?;
         let secret = SecretAddress::enter(&self.virtual_ips, proxy)?;
         let token = Uuid::new_v4().to_string();
-        let mut child = self.start(secret.address, &token).await?;
+        let (mut child, place) = self.start(secret.address, &token).await?;
         tokio::select! {
             accepted = expect(&listener, &token) => accepted.map_err(io("accept"))?,
             said = failure(&mut child) => {
@@ -100,12 +101,21 @@ impl SelfTest {
         }
         // Nobody of ours stays in the cgroup, or it could not be removed.
         child.wait().await.map_err(io("wait for its child"))?;
+        if let Some(place) = place
+            && let Err(error) = place.remove(PATIENCE).await
+        {
+            debug!(%error, "a cgroup of the self test stays");
+        }
         Ok(())
     }
 
     /// The address goes by standard input, not among the arguments that everybody can
     /// read; and the child waits for it, so it is in its cgroup before it connects.
-    async fn start(&self, address: SocketAddr, token: &str) -> Result<Child, SelfTestError> {
+    async fn start(
+        &self,
+        address: SocketAddr,
+        token: &str,
+    ) -> Result<(Child, Option<OwnCgroup>), SelfTestError> {
         let mut child = Command::new(&self.program)
             .arg(PROBE_COMMAND)
             .env_clear()
@@ -115,15 +125,29 @@ impl SelfTest {
             .kill_on_drop(true)
             .spawn()
             .map_err(io("start its child"))?;
-        if let (Some(cgroup), Some(process)) = (&self.cgroup, child.id()) {
-            cgroup::add(cgroup, process)?;
-        }
+        let place = match (&self.cgroup, child.id()) {
+            (Some(cgroup), Some(process)) => enter(cgroup, process)?,
+            _ => None,
+        };
         let mut input = child.stdin.take().expect("it was asked for above");
         input
             .write_all(format!("{address} {token}\n").as_bytes())
             .await
             .map_err(io("talk to its child"))?;
-        Ok(child)
+        Ok((child, place))
+    }
+}
+
+/// Moves the child, if need be into a cgroup made for it below: what has controllers for its
+/// children, as slices of systemd do, has no processes itself ("no internal processes" in cgroups(7)).
+fn enter(cgroup: &Path, process: u32) -> Result<Option<OwnCgroup>, cgroup::Error> {
+    match cgroup::add(cgroup, process) {
+        Err(error) if error.is_busy() => {
+            let below = OwnCgroup::create(cgroup, &format!("self-test-{process}"))?;
+            below.add(process)?;
+            Ok(Some(below))
+        }
+        moved => moved.map(|()| None),
     }
 }
 

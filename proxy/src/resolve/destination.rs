@@ -79,29 +79,29 @@ pub enum Protocol {
     Tcp(Arc<TcpDestination>),
 }
 
-/// What may be shown of a destination: no path, no query, no secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
-    /// `HTTP` or `TCP`
-    pub kind: &'static str,
-    pub target: String,
-    /// Of HTTP destinations.
-    pub authentication: Option<&'static str>,
-}
-
 impl Protocol {
-    pub fn summary(&self) -> Summary {
+    /// The value of the property `Type`.
+    pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Http(http) => Summary {
-                kind: "HTTP",
-                target: http.url.origin(),
-                authentication: Some(http.authentication.as_str()),
-            },
-            Self::Tcp(tcp) => Summary {
-                kind: "TCP",
-                target: tcp.address(),
-                authentication: None,
-            },
+            Self::Http(_) => "HTTP",
+            Self::Tcp(_) => "TCP",
+        }
+    }
+
+    /// Where it leads, with nothing that must not be shown.
+    pub fn target(&self) -> String {
+        match self {
+            Self::Http(http) => http.url.origin(),
+            Self::Tcp(tcp) if tcp.host.contains(':') => format!("tcp://[{}]:{}", tcp.host, tcp.port),
+            Self::Tcp(tcp) => format!("tcp://{}:{}", tcp.host, tcp.port),
+        }
+    }
+
+    /// The value of the property `Authentication`, where there is one.
+    pub fn authentication(&self) -> Option<&'static str> {
+        match self {
+            Self::Http(http) => Some(http.authentication.as_str()),
+            Self::Tcp(_) => None,
         }
     }
 }
@@ -279,17 +279,6 @@ pub struct SocketOptions {
     pub receive_buffer: Option<usize>,
     /// `tcp.socket.timeout` in milliseconds, as idle limit of the connection
     pub idle_timeout: Option<Duration>,
-}
-
-impl TcpDestination {
-    /// `tcp://host:port`, with brackets where they belong.
-    pub fn address(&self) -> String {
-        if self.host.contains(':') {
-            format!("tcp://[{}]:{}", self.host, self.port)
-        } else {
-            format!("tcp://{}:{}", self.host, self.port)
-        }
-    }
 }
 
 impl Default for SocketOptions {

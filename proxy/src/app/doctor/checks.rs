@@ -61,7 +61,7 @@ fn cgroup_checks(checks: &mut Vec<Check>) -> Option<PathBuf> {
     )
 }
 
-/// Loads, attaches to a cgroup that nobody is in, and lets the hook prove itself.
+/// Loads, attaches to a cgroup that nobody is in where one can be made, and lets the hook prove itself.
 fn hook_checks(place: Option<&Path>, checks: &mut Vec<Check>) -> anyhow::Result<()> {
     const LOAD: &str = "eBPF programs";
     let mut datapath = match Datapath::load(&datapath::Options::default()) {
@@ -80,7 +80,7 @@ fn hook_checks(place: Option<&Path>, checks: &mut Vec<Check>) -> anyhow::Result<
     checks.push(match runtime.block_on(prove(&mut datapath, place)) {
         Ok(()) => Check::ok(
             "hook",
-            format!("connections from a cgroup in {} are redirected", place.display()),
+            format!("connections from cgroups in {} are redirected", place.display()),
         ),
         Err(error) => Check::error("hook", &error),
     });
@@ -89,13 +89,22 @@ fn hook_checks(place: Option<&Path>, checks: &mut Vec<Check>) -> anyhow::Result<
 
 async fn prove(datapath: &mut Datapath, place: &Path) -> anyhow::Result<()> {
     const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
-    let cgroup = OwnCgroup::create(place, &format!("doctor-{}", std::process::id()))?;
-    datapath.attach(cgroup.path())?;
-    SelfTest::new(datapath.virtual_ips(), Some(cgroup.path().to_owned()))
+    let cgroup = match OwnCgroup::create(place, &format!("doctor-{}", std::process::id())) {
+        // Whoever may make none still may hook the one that this process is in.
+        Err(error) if error.is_forbidden() => return prove_on(datapath, place, None).await,
+        cgroup => cgroup?,
+    };
+    prove_on(datapath, cgroup.path(), Some(cgroup.path())).await?;
+    cgroup.remove(PATIENCE).await?;
+    Ok(())
+}
+
+async fn prove_on(datapath: &mut Datapath, cgroup: &Path, move_to: Option<&Path>) -> anyhow::Result<()> {
+    datapath.attach(cgroup)?;
+    SelfTest::new(datapath.virtual_ips(), move_to.map(Path::to_owned))
         .run_once()
         .await?;
     datapath.detach();
-    cgroup.remove(PATIENCE).await?;
     Ok(())
 }
 

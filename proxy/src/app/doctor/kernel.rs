@@ -62,7 +62,7 @@ pub(super) fn privileges_check(status: &str) -> Check {
         (true, true, _, true) => Check::ok(NAME, "root"),
         (_, _, true, true) => Check::warning(
             NAME,
-            "CAP_BPF and CAP_NET_ADMIN: enough for --cgroup, but not for a CMD",
+            "CAP_BPF and CAP_NET_ADMIN: enough without a CMD",
             "running a CMD takes root with CAP_SYS_ADMIN, as with sudo",
         ),
         _ => Check::failed(

@@ -1,6 +1,6 @@
 //! The eBPF hook while the role `run` lives: attached last, proven at once and every minute, off first.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -47,6 +47,13 @@ pub(super) fn interval() -> Interval {
     interval
 }
 
+/// Where the self test must move its child: nowhere if it is hooked by birth, since moving
+/// takes rights to both cgroups.
+fn foreign(cgroup: &Path) -> Option<PathBuf> {
+    let by_birth = Mount::find().is_ok_and(|mount| mount.holds_this_process(cgroup));
+    (!by_birth).then(|| cgroup.to_owned())
+}
+
 impl Hook {
     /// Attaches the programs; from here on connections arrive. Fails unless one really does.
     pub(super) async fn attach(
@@ -65,7 +72,7 @@ impl Hook {
             tokio::spawn(log.forward());
         }
         datapath.attach(&cgroup)?;
-        let test = SelfTest::new(datapath.virtual_ips(), Some(cgroup.clone()));
+        let test = SelfTest::new(datapath.virtual_ips(), foreign(&cgroup));
         test.run_once()
             .await
             .context("the hook is attached, but does not work")?;

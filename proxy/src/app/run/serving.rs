@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tracing::{error, info, warn};
 
 use super::hosts;
-use super::table::{self, Row};
+use super::table::{Row, Served};
 use super::virtual_ip::{Exhausted, VirtualIpPool};
 use crate::accept::{self, Limits};
 use crate::connect::direct::OwnAddresses;
@@ -61,6 +61,18 @@ struct Endpoint {
     drain: Drain,
 }
 
+impl Endpoint {
+    fn describe(&self) -> Served {
+        let protocol = &self.destination.protocol;
+        Served {
+            virtual_ip: self.virtual_address.ip(),
+            port: self.virtual_address.port(),
+            kind: protocol.as_str(),
+            target: target(protocol),
+        }
+    }
+}
+
 impl Serving {
     pub(super) fn new(parts: Parts, addresses: VirtualIpPool, drain: Drain) -> Self {
         Self {
@@ -100,27 +112,14 @@ impl Serving {
         self.endpoints.iter().map(entry).collect()
     }
 
+    /// All destinations of the files, also those that cannot be served.
     pub(super) fn table(&self, snapshot: &Snapshot) -> Vec<Row> {
-        let row = |loaded: &Loaded| {
-            let endpoint = self.endpoints.get(&loaded.name)?;
-            let summary = endpoint.destination.protocol.summary();
-            let target = match summary.authentication {
-                Some(authentication) => format!("{}, {authentication}", summary.target),
-                None => summary.target,
-            };
-            Some(Row {
-                name: loaded.name.to_string(),
-                virtual_ip: endpoint.virtual_address.ip(),
-                port: endpoint.virtual_address.port(),
-                kind: summary.kind,
-                target,
-                state: match loaded.state {
-                    State::Ok(_) => table::State::Ok,
-                    State::Broken { .. } => table::State::LastGood,
-                },
-            })
+        let row = |loaded: &Loaded| Row {
+            name: loaded.name.to_string(),
+            served: self.endpoints.get(&loaded.name).map(Endpoint::describe),
+            broken: matches!(loaded.state, State::Broken { .. }),
         };
-        snapshot.destinations.iter().filter_map(row).collect()
+        snapshot.destinations.iter().map(row).collect()
     }
 
     fn remove_all_but(&mut self, snapshot: &Snapshot) {
@@ -179,7 +178,6 @@ impl Serving {
             endpoint.drain.watch(),
             move |accepted| flow::serve(accepted, Arc::clone(&served)),
         ));
-        log_warnings(destination);
         self.endpoints.insert(destination.name.clone(), endpoint);
         Ok(())
     }
@@ -203,7 +201,6 @@ impl Serving {
         }
         endpoint.plane.store(Arc::new(plane));
         endpoint.destination = Arc::clone(destination);
-        log_warnings(destination);
         Ok(())
     }
 
@@ -229,8 +226,10 @@ fn withdraw(virtual_ips: &VirtualIps, name: &DestinationName, address: SocketAdd
     }
 }
 
-fn log_warnings(destination: &Destination) {
-    for warning in &destination.warnings {
-        warn!(destination = %destination.name, "{warning}");
+/// `https://host, BasicAuthentication`
+fn target(protocol: &Protocol) -> String {
+    match protocol.authentication() {
+        Some(authentication) => format!("{}, {authentication}", protocol.target()),
+        None => protocol.target(),
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::table::{Row, State};
+use super::table::Row;
 use crate::accept;
 use crate::admin::{self, Admin, DestinationRow, Fact, Status};
 use crate::lifecycle::drain::Drain;
@@ -73,16 +73,13 @@ impl Page {
 }
 
 fn destination(row: &Row) -> DestinationRow {
+    let served = row.served.as_ref();
     DestinationRow {
         name: row.name.clone(),
-        virtual_ip: row.virtual_ip.to_string(),
-        port: row.port,
-        r#type: row.kind.into(),
-        target: row.target.clone(),
-        warnings: match row.state {
-            State::Ok => Vec::new(),
-            State::LastGood => vec!["the file is broken, its last good version serves".into()],
-            State::Broken => vec!["broken".into()],
-        },
+        virtual_ip: served.map(|served| served.virtual_ip.to_string()),
+        port: served.map(|served| served.port),
+        r#type: served.map(|served| served.kind.into()),
+        target: served.map(|served| served.target.clone()),
+        warnings: row.attention().map(str::to_owned).into_iter().collect(),
     }
 }

@@ -7,37 +7,36 @@ use std::net::IpAddr;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     pub name: String,
+    /// `None` if there never was a good version.
+    pub served: Option<Served>,
+    /// The file is broken now; what is served is its last good version.
+    pub broken: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
     pub virtual_ip: IpAddr,
     pub port: u16,
     /// `HTTP` or `TCP`
     pub kind: &'static str,
     pub target: String,
-    pub state: State,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    Ok,
-    /// The file is broken now, the last good version still serves.
-    LastGood,
-    /// There is no good version.
-    Broken,
-}
-
-impl State {
-    fn note(self) -> &'static str {
-        match self {
-            Self::Ok => "",
-            Self::LastGood => "  (file is broken, its last good version serves)",
-            Self::Broken => "  (broken)",
+impl Row {
+    /// What a user should know about it, if anything.
+    pub fn attention(&self) -> Option<&'static str> {
+        match (&self.served, self.broken) {
+            (Some(_), false) => None,
+            (Some(_), true) => Some("the file is broken, its last good version serves"),
+            (None, _) => Some("not served, see the log"),
         }
     }
 
-    fn colour(self) -> &'static str {
-        match self {
-            Self::Ok => "32",
-            Self::LastGood => "33",
-            Self::Broken => "31",
+    fn colour(&self) -> &'static str {
+        match (&self.served, self.broken) {
+            (Some(_), false) => "32",
+            (Some(_), true) => "33",
+            (None, _) => "31",
         }
     }
 }
@@ -60,19 +59,25 @@ pub fn render(rows: &[Row], coloured: bool) -> String {
         "",
     );
     for (row, cells) in rows.iter().zip(&cells) {
-        let colour = coloured.then_some(row.state.colour());
-        push_line(&mut table, cells, &widths, colour, row.state.note());
+        let colour = coloured.then_some(row.colour());
+        let note = row.attention().map(|text| format!("  ({text})"));
+        push_line(&mut table, cells, &widths, colour, &note.unwrap_or_default());
     }
     table
 }
 
 fn cells(row: &Row) -> [String; 5] {
+    let name = printable(&row.name);
+    let Some(served) = &row.served else {
+        let [address, port, kind, target] = ["-"; 4].map(str::to_owned);
+        return [name, address, port, kind, target];
+    };
     [
-        printable(&row.name),
-        row.virtual_ip.to_string(),
-        row.port.to_string(),
-        row.kind.to_owned(),
-        printable(&row.target),
+        name,
+        served.virtual_ip.to_string(),
+        served.port.to_string(),
+        served.kind.to_owned(),
+        printable(&served.target),
     ]
 }
 
@@ -111,42 +116,51 @@ fn push_line(table: &mut String, cells: &[String; 5], widths: &[usize; 5], colou
 mod tests {
     use super::*;
 
-    fn row(name: &str, last: u8, kind: &'static str, state: State) -> Row {
+    fn row(name: &str, last: u8, kind: &'static str) -> Row {
         Row {
             name: name.into(),
-            virtual_ip: [127, 66, 0, last].into(),
-            port: if kind == "HTTP" { 80 } else { 20004 },
-            kind,
-            target: format!("https://{name}.example.com"),
-            state,
+            served: Some(Served {
+                virtual_ip: [127, 66, 0, last].into(),
+                port: if kind == "HTTP" { 80 } else { 20004 },
+                kind,
+                target: format!("https://{name}.example.com"),
+            }),
+            broken: false,
         }
     }
 
     #[test]
     fn columns_are_aligned_and_states_are_noted() {
         let rows = [
-            row("my-dest", 1, "HTTP", State::Ok),
-            row("a-much-longer-name", 2, "TCP", State::LastGood),
-            row("x", 3, "HTTP", State::Broken),
+            row("my-dest", 1, "HTTP"),
+            Row {
+                broken: true,
+                ..row("a-much-longer-name", 2, "TCP")
+            },
+            Row {
+                broken: true,
+                served: None,
+                ..row("x", 3, "HTTP")
+            },
         ];
         insta::assert_snapshot!(render(&rows, false), @r"
         NAME                VIRTUAL IP   PORT  TYPE  TARGET
         my-dest             127.66.0.1     80  HTTP  https://my-dest.example.com
         a-much-longer-name  127.66.0.2  20004  TCP   https://a-much-longer-name.example.com  (file is broken, its last good version serves)
-        x                   127.66.0.3     80  HTTP  https://x.example.com  (broken)
+        x                   -              -  -     -  (not served, see the log)
         ");
     }
 
     #[test]
     fn colours_only_appear_when_asked_for() {
-        let rows = [row("my-dest", 1, "HTTP", State::Ok)];
+        let rows = [row("my-dest", 1, "HTTP")];
         assert!(!render(&rows, false).contains('\x1b'));
         assert!(render(&rows, true).contains("\x1b[32mmy-dest\x1b[0m"));
     }
 
     #[test]
     fn control_characters_of_a_file_do_not_reach_the_terminal() {
-        let rows = [row("a\x1b[2Jb", 1, "HTTP", State::Ok)];
+        let rows = [row("a\x1b[2Jb", 1, "HTTP")];
         assert!(!render(&rows, false).contains('\x1b'));
     }
 
