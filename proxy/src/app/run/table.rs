@@ -146,8 +146,8 @@ mod tests {
         insta::assert_snapshot!(render(&rows, false), @r"
         NAME                VIRTUAL IP   PORT  TYPE  TARGET
         my-dest             127.66.0.1     80  HTTP  https://my-dest.example.com
-        a-much-longer-name  127.66.0.2  20004  TCP   https://a-much-longer-name.example.com  (file is broken, its last good version serves)
-        x                   -              -  -     -  (not served, see the log)
+        a-much-longer-name  127.66.0.2  20004  TCP   https://a-much-longer-name.example.com  (the file is broken, its last good version serves)
+        x                   -               -  -     -  (not served, see the log)
         ");
     }
 
