@@ -109,7 +109,7 @@ fn a_broken_file_keeps_its_last_good_version_and_the_log_says_where() {
     wait::until("the table says so", || {
         serving
             .row("broken")
-            .is_some_and(|row| row.ends_with("(file is broken, its last good version serves)"))
+            .is_some_and(|row| row.ends_with("(the file is broken, its last good version serves)"))
     });
     cgroup.run(|| {
         assert!(tcp::get(broken, "/").ends_with("before"));
