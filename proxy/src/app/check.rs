@@ -185,6 +185,7 @@ fn place_json(place: &Place) -> Value {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     use super::*;
@@ -192,7 +193,9 @@ mod tests {
     const PLAIN: Style = Style { colour: false };
 
     fn folder() -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
+        // Closed, or there would be a warning about the secrets.
+        let mode = fs::Permissions::from_mode(0o700);
+        let folder = tempfile::Builder::new().permissions(mode).tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         write(
             "good.yaml",

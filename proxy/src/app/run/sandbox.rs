@@ -16,6 +16,7 @@
 
 mod cgroup;
 mod leftovers;
+mod remount;
 mod state;
 mod watch;
 
@@ -30,6 +31,7 @@ use nix::fcntl::Flock;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, Uid};
+use tracing::warn;
 
 pub(super) use state::{Bind, State, failure_file};
 pub use watch::watch;
@@ -172,10 +174,12 @@ impl Sandbox {
         if let Some(identity) = &self.identity {
             identity.apply_environment(&mut command);
         }
+        let changes = remount::Changes::watch(self.state.binds.clone());
         let child = tokio::process::Command::from(command)
             .spawn()
             .map_err(Error::Spawn)?;
         Ok(Running {
+            remounting: remounting(changes, child.id()),
             child,
             directory: self.directory.clone(),
         })
@@ -272,9 +276,28 @@ fn make_folder(directory: &Path) -> Result<Flock<File>, Error> {
         .ok_or_else(|| Error::Busy(directory.to_owned()))
 }
 
+/// Without it CMD runs all the same: hosts files are rarely replaced.
+fn remounting(
+    changes: notify::Result<remount::Changes>,
+    process: Option<u32>,
+) -> Option<remount::Remounting> {
+    let remounting = match (changes, process) {
+        (Ok(changes), Some(process)) => changes.remount(process).map_err(notify::Error::io),
+        (Err(error), _) => Err(error),
+        (Ok(_), None) => return None,
+    };
+    remounting
+        .inspect_err(|error| {
+            warn!(%error, "CMD will lose the names of its destinations if the hosts file is replaced");
+        })
+        .ok()
+}
+
 /// CMD, while it runs.
 #[derive(Debug)]
 pub struct Running {
+    #[expect(dead_code, reason = "lives as long as CMD")]
+    remounting: Option<remount::Remounting>,
     child: tokio::process::Child,
     directory: PathBuf,
 }

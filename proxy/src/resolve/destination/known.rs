@@ -115,6 +115,13 @@ const WITHOUT_EFFECT: &[&str] = &[
 ];
 const WITHOUT_EFFECT_PREFIXES: &[&str] = &["WebIDE", "HTML5.", "ldap.", "mail.", "jco."];
 
+/// Whether a property holds nothing but a secret. Headers, queries and fields of the
+/// user's choice may hold anything.
+pub(crate) fn is_secret(name: &str) -> bool {
+    let is = |known: &Known| known.kind == Kind::Secret && known.name == name;
+    PROPERTIES.iter().any(is)
+}
+
 /// The known property that `name` was perhaps meant to be; None if `name` is known or unlike all.
 pub(super) fn meant(name: &str) -> Option<String> {
     if is_known(name) {

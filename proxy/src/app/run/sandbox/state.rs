@@ -29,7 +29,7 @@ pub(in crate::app::run) struct State {
 }
 
 /// A bind mount in CMD's mount namespace.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(in crate::app::run) struct Bind {
     pub(in crate::app::run) source: PathBuf,
     pub(in crate::app::run) target: PathBuf,

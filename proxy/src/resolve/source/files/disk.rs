@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -49,6 +49,22 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, ReadEr
     }
     Ok(bytes)
 }
+
+/// Whether every user of this machine can read the file: its own mode says so, and no
+/// folder on the way is closed.
+pub(super) fn is_open_to_all(path: &Path) -> bool {
+    let allows = |path: &Path, bit| {
+        fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & bit == bit)
+    };
+    fs::canonicalize(path).is_ok_and(|real| {
+        let mut folders = real.ancestors().skip(1);
+        allows(&real, READ_BY_OTHERS) && folders.all(|folder| allows(folder, SEARCH_BY_OTHERS))
+    })
+}
+
+/// `S_IROTH` and `S_IXOTH`, see inode(7).
+const READ_BY_OTHERS: u32 = 0o004;
+const SEARCH_BY_OTHERS: u32 = 0o001;
 
 /// The key stores beside a destination file. Notes what was asked for.
 pub(super) struct FolderStores<'a> {

@@ -16,6 +16,7 @@ use super::problem::concerns;
 use super::references::{self, Environment};
 use super::{Cause, Loaded, Place, Problem, Snapshot, State};
 use super::{export, json, yaml};
+use crate::resolve::destination::known::is_secret;
 use crate::resolve::destination::{
     Destination, DestinationName, Interpretation, Invalid, Warning, interpret, property_name, quoted,
 };
@@ -233,8 +234,9 @@ impl Loader<'_> {
         for (position, cause) in problems {
             self.file_problem(file, position, None, cause);
         }
+        let is_open_to_all = disk::is_open_to_all(&file.path);
         for raw in raws {
-            self.destination(file, raw);
+            self.destination(file, raw, is_open_to_all);
         }
     }
 
@@ -253,7 +255,7 @@ impl Loader<'_> {
         });
     }
 
-    fn destination(&mut self, file: &SourceFile, raw: Raw) {
+    fn destination(&mut self, file: &SourceFile, raw: Raw, is_open_to_all: bool) {
         let at = raw.at;
         let resolved = resolve(file, raw, self.environment);
         let asked = RefCell::default();
@@ -261,7 +263,10 @@ impl Loader<'_> {
             folder: &file.folder,
             asked: &asked,
         };
-        let interpretation = interpret(&resolved.properties, &stores);
+        let mut interpretation = interpret(&resolved.properties, &stores);
+        if is_open_to_all {
+            interpretation.warnings.extend(resolved.exposed());
+        }
         self.inputs.files.append(&mut asked.borrow_mut());
         let outcome = resolved.outcome(interpretation, file, at);
         let place = place(file, resolved.place_of("Name").unwrap_or(at));
@@ -568,6 +573,25 @@ impl Resolved {
                 self.problems.push((property, at, cause));
             }
         }
+    }
+
+    /// The first secret that is in the file itself.
+    fn exposed(&self) -> Option<Warning> {
+        let written = |name: &&str| {
+            let value = self.properties.get(name).unwrap_or_default();
+            is_secret(name) && !value.is_empty() && !self.properties.is_hidden(name)
+        };
+        let property = self
+            .properties
+            .names()
+            .filter(written)
+            .min_by_key(|name| self.place_of(name))?;
+        Some(Warning {
+            property: property.to_owned(),
+            message: "is in a file that every user of this machine can read; chmod 600 the file, or write \
+                      ${env:NAME} or ${file:PATH} in place of the secret"
+                .to_owned(),
+        })
     }
 
     fn place_of(&self, property: &str) -> Option<Position> {

@@ -1,10 +1,12 @@
 mod broken;
+mod exposed;
 mod formats;
 mod reload;
 mod settings;
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -23,12 +25,18 @@ fn environment(variables: &[(&'static str, &'static str)]) -> Environment {
     })
 }
 
+/// Open to others, there would be a warning about each secret.
+fn closed_folder() -> tempfile::TempDir {
+    let mode = fs::Permissions::from_mode(0o700);
+    tempfile::Builder::new().permissions(mode).tempdir().unwrap()
+}
+
 /// A folder with destination files.
 struct Folder(tempfile::TempDir);
 
 impl Folder {
     fn new(files: &[(&str, &str)]) -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
+        let folder = Self(closed_folder());
         for (name, text) in files {
             folder.write(name, text);
         }

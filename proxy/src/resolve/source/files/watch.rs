@@ -27,7 +27,19 @@ const RE_READ_WITHOUT_EVENTS: Duration = Duration::from_secs(1);
 
 /// Loads once before it returns, so that the receiver starts with what the files say.
 pub(super) fn watch(source: FileSource) -> watch::Receiver<Arc<Snapshot>> {
-    let mut follower = Follower::new(source);
+    start(Follower::new(source))
+}
+
+/// As on a system that has no watches left.
+#[cfg(test)]
+pub(super) fn watch_without_events(source: FileSource) -> watch::Receiver<Arc<Snapshot>> {
+    start(Follower {
+        watcher: None,
+        ..Follower::new(source)
+    })
+}
+
+fn start(mut follower: Follower) -> watch::Receiver<Arc<Snapshot>> {
     let first = Arc::new(follower.load(None));
     log_changes(&Snapshot::default(), &first);
     let (sender, receiver) = watch::channel(first);

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::super::{FileSource, Snapshot};
-use super::{MARKER, environment};
+use super::{MARKER, closed_folder, environment};
 
 const CORPUS: &str = "../tests/data/broken-destinations";
 
-fn messages(snapshot: &Snapshot) -> String {
+fn messages(snapshot: &Snapshot, folder: &Path) -> String {
     let mut text = String::new();
     for problem in snapshot.all_problems() {
         writeln!(text, "error: {problem}").unwrap();
@@ -19,11 +19,18 @@ fn messages(snapshot: &Snapshot) -> String {
             writeln!(text, "warning: {place}: {}: {warning}", loaded.name).unwrap();
         }
     }
-    text.replace(&format!("{CORPUS}/"), "")
+    text.replace(&format!("{}/", folder.display()), "")
 }
 
-fn corpus() -> Vec<PathBuf> {
-    let files = fs::read_dir(CORPUS).unwrap();
+/// A copy, since the modes of the originals are up to whoever checked them out.
+fn copy(folder: &Path) {
+    for file in fs::read_dir(CORPUS).unwrap().map(Result::unwrap) {
+        fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+    }
+}
+
+fn corpus(folder: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(folder).unwrap();
     let files = files.map(|file| file.unwrap().path());
     let is_destination = |path: &PathBuf| path.extension().is_some_and(|e| e != "jks");
     let mut files: Vec<PathBuf> = files.filter(is_destination).collect();
@@ -37,13 +44,15 @@ fn snapshot_name(path: &Path) -> String {
 
 #[test]
 fn every_broken_file_says_what_is_wrong_where_and_what_to_do() {
-    let files = corpus();
+    let folder = closed_folder();
+    copy(folder.path());
+    let files = corpus(folder.path());
     assert!(files.len() >= 45, "{} files", files.len());
     for path in files {
         let environment = environment(&[(MARKER, "hunter2-MARKER")]);
         let source = FileSource::with_environment(vec![path.clone()], environment);
         let snapshot = source.load(None);
-        let messages = messages(&snapshot);
+        let messages = messages(&snapshot, folder.path());
         assert!(messages.contains("error: "), "{} is not broken", path.display());
         let everything = format!("{messages}{snapshot:?}");
         assert!(!everything.contains(MARKER), "{}: {everything}", path.display());

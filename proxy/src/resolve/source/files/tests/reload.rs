@@ -218,3 +218,14 @@ fn reading_a_thousand_destinations_again_changes_nothing() {
     assert_eq!(first.destinations.len(), 1000);
     assert_eq!(first, folder.load(Some(&first)));
 }
+
+#[tokio::test]
+async fn without_file_system_events_changes_are_live_within_two_seconds_too() {
+    let folder = Folder::new(&[("a.yaml", &http("a", "a1"))]);
+    let mut snapshots = super::super::watch::watch_without_events(folder.source());
+    assert_eq!(served(&snapshots.borrow_and_update()), ["a=a1"]);
+    folder.write("a.yaml", &http("a", "a2"));
+    let changed = timeout(Duration::from_secs(2), snapshots.changed()).await;
+    changed.expect("in time").expect("it is still watched");
+    assert_eq!(served(&snapshots.borrow()), ["a=a2"]);
+}
