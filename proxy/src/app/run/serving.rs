@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, Span, error, info, warn};
 
 use super::hosts;
 use super::table::{self, Row};
@@ -17,11 +17,13 @@ use crate::datapath::{VirtualIpError, VirtualIps};
 use crate::flow::http::{self, HttpParts, HttpService};
 use crate::flow::stream::{self, TcpParts, TcpService};
 use crate::lifecycle::drain::Drain;
+use crate::lifecycle::workers::Workers;
 use crate::resolve::destination::{Authentication, Destination, DestinationName, Protocol, Scheme, Version};
 use crate::resolve::source::files::{Loaded, Snapshot, State};
 
 /// What all destinations share.
 pub(super) struct Parts {
+    pub(super) workers: Workers,
     pub(super) listen: IpAddr,
     pub(super) virtual_ips: VirtualIps,
     pub(super) own: Arc<OwnAddresses>,
@@ -173,11 +175,12 @@ impl Serving {
             .virtual_ips
             .insert(endpoint.virtual_address, endpoint.listener)?;
         let served = Arc::clone(&endpoint.plane);
+        let workers = self.parts.workers.clone();
         tokio::spawn(accept::serve(
             listener,
             Arc::clone(&self.parts.limits),
             endpoint.drain.watch(),
-            move |accepted| serve_connection(accepted, Arc::clone(&served)),
+            move |accepted| hand_over(accepted, workers.clone(), Arc::clone(&served)),
         ));
         log_warnings(destination);
         self.endpoints.insert(destination.name.clone(), endpoint);
@@ -220,6 +223,28 @@ impl Serving {
                 Plane::Tcp(Arc::new(service))
             }
         })
+    }
+}
+
+/// Lets a worker serve the connection.
+#[expect(
+    clippy::unused_async,
+    reason = "polled inside the connection's span, which goes along"
+)]
+async fn hand_over(accepted: Accepted, workers: Workers, plane: Arc<ArcSwap<Plane>>) {
+    let span = Span::current();
+    let peer = accepted.peer;
+    match accepted.detach() {
+        Ok(accepted) => workers.spawn(move || {
+            async move {
+                match accepted.attach() {
+                    Ok(accepted) => serve_connection(accepted, plane).await,
+                    Err(error) => warn!(%peer, %error, "connection is lost between two threads"),
+                }
+            }
+            .instrument(span)
+        }),
+        Err(error) => warn!(%peer, %error, "connection is lost between two threads"),
     }
 }
 
