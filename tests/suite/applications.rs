@@ -1,4 +1,4 @@
-//! Other protocols that applications speak through a destination: PostgreSQL, WebSocket, gRPC, large bodies.
+//! Other protocols that applications speak through a destination: `PostgreSQL`, WebSocket, gRPC, large bodies.
 
 use std::process::{Child, Command, Stdio};
 

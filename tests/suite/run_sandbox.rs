@@ -292,7 +292,8 @@ fn cmd_runs_as_the_user_who_called_sudo() {
     if !binary::can_run_privileged_test() {
         return;
     }
-    let script = r#"id -u; id -g; grep -E '^Cap(Prm|Eff|Inh|Amb)|^NoNewPrivs' /proc/self/status; env | grep -c ^SUDO_"#;
+    let script =
+        r"id -u; id -g; grep -E '^Cap(Prm|Eff|Inh|Amb)|^NoNewPrivs' /proc/self/status; env | grep -c ^SUDO_";
     let output = sandbox(&[], &["sh", "-c", script])
         .envs([
             ("SUDO_UID", "54321"),

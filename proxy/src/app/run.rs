@@ -251,6 +251,7 @@ fn parts(
 ) -> anyhow::Result<Parts> {
     let worker_count = workers::count();
     let own = Arc::new(OwnAddresses::default());
+    let additional_cas = additional_cas(config)?;
     let exempt = datapath.exempt();
     let dialer: Arc<dyn Dialer> = Arc::new(Direct::new(direct::Config {
         socket_hook: Some(Arc::new(move |socket| exempt.socket(socket))),
@@ -270,7 +271,7 @@ fn parts(
         limits,
         http: HttpParts {
             dialer: Arc::clone(&dialer),
-            tokens: TokenService::new(Arc::clone(&dialer), additional_cas(config)?),
+            tokens: TokenService::new(Arc::clone(&dialer), additional_cas.clone()),
             pool: Pool::new(pool::Limits {
                 workers: worker_count,
                 ..pool::Limits::default()
@@ -278,6 +279,7 @@ fn parts(
             settings: Arc::new(HttpSettings {
                 retry: config.retry.as_ref().map(retry),
                 access_log: false,
+                additional_cas,
             }),
             metrics: http,
         },

@@ -38,6 +38,7 @@ use crate::error::render::{self, Asked};
 use crate::error::{Error, Exchange, catalogue};
 use crate::framing::Turn;
 use crate::resolve::destination::{self, Destination, HttpDestination};
+use crate::resolve::keystore::CertificateStore;
 
 /// What all HTTP destinations of a process share.
 #[derive(Clone)]
@@ -56,6 +57,8 @@ pub struct HttpSettings {
     pub retry: Option<Retry>,
     /// One line per request under the log target `access`.
     pub access_log: bool,
+    /// Trusted for `https://` targets beside the default roots and those of the destination.
+    pub additional_cas: CertificateStore,
 }
 
 /// Why a destination cannot be served at all.
@@ -93,7 +96,12 @@ impl HttpService {
         // No property opts in to HTTP/2 without TLS yet.
         let http2_prior_knowledge = false;
         let key = PoolKey::new(destination.version, http, http2_prior_knowledge);
-        let connector = Connector::new(http, parts.dialer, http2_prior_knowledge)?;
+        let connector = Connector::new(
+            http,
+            parts.dialer,
+            &parts.settings.additional_cas,
+            http2_prior_knowledge,
+        )?;
         let rules = Rules::new(http);
         Ok(Self {
             name: destination.name.to_string(),

@@ -12,7 +12,7 @@ use super::{peers, wait};
 pub struct Nginx {
     child: Child,
     pub address: SocketAddr,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Nginx {
@@ -64,10 +64,10 @@ impl Nginx {
         let nginx = Self {
             child,
             address: listen,
-            _folder: folder,
+            folder,
         };
         wait::until("nginx has opened its pid file", || {
-            nginx._folder.path().join("nginx.pid").exists()
+            nginx.folder.path().join("nginx.pid").exists()
         });
         nginx
     }

@@ -1,4 +1,4 @@
-//! A real PostgreSQL server, private to one test.
+//! A real `PostgreSQL` server, private to one test.
 
 use std::fs::Permissions;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

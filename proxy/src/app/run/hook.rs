@@ -15,7 +15,7 @@ use crate::datapath::self_test::SelfTest;
 use crate::datapath::{self, Datapath};
 use crate::telemetry::registry::Metrics;
 
-const PROOF_INTERVAL: Duration = Duration::from_secs(60);
+const PROOF_INTERVAL: Duration = Duration::from_mins(1);
 
 pub(super) struct Hook {
     datapath: Datapath,

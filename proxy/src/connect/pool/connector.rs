@@ -41,14 +41,14 @@ impl Connector {
     pub fn new(
         destination: &HttpDestination,
         dialer: Arc<dyn Dialer>,
+        additional_cas: &CertificateStore,
         http2_prior_knowledge: bool,
     ) -> Result<Self, tls::Error> {
-        let roots = CertificateStore::default();
         let tls = match destination.tls.as_deref() {
             None => None,
             Some(policy) => Some(Tls {
-                any_version: TlsClient::new(policy, Alpn::Http2OrHttp1, &roots)?,
-                http1: TlsClient::new(policy, Alpn::Http1, &roots)?,
+                any_version: TlsClient::new(policy, Alpn::Http2OrHttp1, additional_cas)?,
+                http1: TlsClient::new(policy, Alpn::Http1, additional_cas)?,
             }),
         };
         Ok(Self {

@@ -183,15 +183,12 @@ async fn a_connection_without_a_byte_is_no_error() {
     let mut app = plane.connect().await;
     app.shutdown().await.unwrap();
     assert_eq!(read_all(&mut app).await, "");
-    let mut text = String::new();
-    let mut registry = prometheus_client::registry::Registry::default();
-    plane.metrics.register(&mut registry);
-    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let text = scraped(&plane);
     assert!(
-        text.contains("tp_received_requests_total{destination=\"backend\"} 0"),
+        text.contains("received_requests_total{destination=\"backend\"} 0"),
         "{text}"
     );
-    assert!(!text.contains("tp_request_errors_total{"), "{text}");
+    assert!(!text.contains("request_errors_total{"), "{text}");
 }
 
 #[tokio::test]
@@ -203,10 +200,16 @@ async fn failures_are_counted_by_their_name() {
         .unwrap();
     let plane = Plane::to(address).start().await;
     plane.get("/").await;
+    let text = scraped(&plane);
+    let line = "request_errors_total{destination=\"backend\",error=\"target_connection_refused\"} 1";
+    assert!(text.contains(line), "{text}");
+}
+
+/// The plane's metrics as text.
+fn scraped(plane: &Plane) -> String {
     let mut text = String::new();
     let mut registry = prometheus_client::registry::Registry::default();
     plane.metrics.register(&mut registry);
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    let line = "tp_request_errors_total{destination=\"backend\",error=\"target_connection_refused\"} 1";
-    assert!(text.contains(line), "{text}");
+    text
 }
