@@ -26,15 +26,57 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(10), Duration::fro
 
 /// A connection of an application, within the limits.
 #[derive(Debug)]
-pub struct Accepted {
+pub struct Accepted<S = TcpStream> {
     /// Unique in this process; also in the span of the handler.
     pub id: u64,
-    pub stream: TcpStream,
+    pub stream: S,
     /// IPv4 addresses appear as such, also on dual-stack listeners.
     pub peer: SocketAddr,
     pub drain: DrainWatch,
     /// Counts the connection in the limits until it is dropped.
     pub permit: Permit,
+}
+
+impl Accepted {
+    /// Takes it from the runtime that accepted it, so that another one can [`attach`](Accepted::attach) it.
+    pub fn detach(self) -> io::Result<Accepted<std::net::TcpStream>> {
+        let Self {
+            id,
+            stream,
+            peer,
+            drain,
+            permit,
+        } = self;
+        let stream = stream.into_std()?;
+        Ok(Accepted {
+            id,
+            stream,
+            peer,
+            drain,
+            permit,
+        })
+    }
+}
+
+impl Accepted<std::net::TcpStream> {
+    /// Gives it to the runtime that this is called in.
+    pub fn attach(self) -> io::Result<Accepted> {
+        let Self {
+            id,
+            stream,
+            peer,
+            drain,
+            permit,
+        } = self;
+        let stream = TcpStream::from_std(stream)?;
+        Ok(Accepted {
+            id,
+            stream,
+            peer,
+            drain,
+            permit,
+        })
+    }
 }
 
 /// Accepts connections until the drain begins, and runs `handler` for each in a task of its own.

@@ -12,10 +12,12 @@ pub mod stream;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tracing::{Instrument as _, Span, warn};
 
 use self::http::HttpService;
 use self::stream::TcpService;
 use crate::accept::Accepted;
+use crate::lifecycle::workers::Workers;
 
 /// How connections to a destination are served; swapped when its configuration changes.
 pub enum Plane {
@@ -23,8 +25,30 @@ pub enum Plane {
     Tcp(Arc<TcpService>),
 }
 
-/// Serves one connection to the destination whose listener accepted it, to its end.
-pub async fn serve(accepted: Accepted, plane: Arc<ArcSwap<Plane>>) {
+/// Lets a worker serve one connection to the destination whose listener accepted it.
+#[expect(
+    clippy::unused_async,
+    reason = "polled inside the connection's span, which goes along"
+)]
+pub async fn hand_over(accepted: Accepted, workers: Workers, plane: Arc<ArcSwap<Plane>>) {
+    let span = Span::current();
+    let peer = accepted.peer;
+    match accepted.detach() {
+        Ok(accepted) => workers.spawn(move || {
+            async move {
+                match accepted.attach() {
+                    Ok(accepted) => serve(accepted, plane).await,
+                    Err(error) => warn!(%peer, %error, "connection is lost between two threads"),
+                }
+            }
+            .instrument(span)
+        }),
+        Err(error) => warn!(%peer, %error, "connection is lost between two threads"),
+    }
+}
+
+/// Serves one connection to its end.
+async fn serve(accepted: Accepted, plane: Arc<ArcSwap<Plane>>) {
     match &*plane.load_full() {
         Plane::Tcp(service) => stream::serve_connection(accepted, Arc::clone(service)).await,
         Plane::Http(first) => {

@@ -44,6 +44,8 @@ mod inbound;
 
 mod machine;
 
+mod outbound;
+
 #[cfg(test)]
 mod script;
 

@@ -3,3 +3,4 @@
 pub mod drain;
 pub mod readiness;
 pub mod signal;
+pub mod workers;

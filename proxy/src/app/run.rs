@@ -32,12 +32,13 @@ use crate::accept::{self, Limits, LimitsConfig};
 use crate::config::{LogFormat, Scope};
 use crate::connect::Dialer;
 use crate::connect::direct::{self, Direct, OwnAddresses};
-use crate::connect::pool::Pool;
+use crate::connect::pool::{self, Pool};
 use crate::credentials::TokenService;
 use crate::datapath::Datapath;
 use crate::flow::http::{HttpMetrics, HttpParts, HttpSettings, Retry};
 use crate::flow::stream::{TcpMetrics, TcpParts, TcpSettings};
 use crate::lifecycle::drain::{Drain, Drained};
+use crate::lifecycle::workers::{self, Workers};
 use crate::resolve::keystore::{self, CertificateStore};
 use crate::resolve::source::files::{FileSource, Snapshot};
 use crate::telemetry::logging::LogControl;
@@ -51,7 +52,11 @@ pub fn run(config: &config::Run) -> anyhow::Result<ExitCode> {
     let log = logging::init(&logging_config(&config.logging))?;
     let descriptors = accept::raise_descriptor_limit().context("the limit of open files cannot be raised")?;
     signals::block()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // For all but the connections, which are the workers'.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
     let code = runtime.block_on(serve(config, limits, descriptors.now, log));
     // Look-ups in blocking threads must not delay the end.
     runtime.shutdown_background();
@@ -252,6 +257,7 @@ fn parts(
     page: &Page,
     metrics: &mut Metrics,
 ) -> anyhow::Result<Parts> {
+    let worker_count = workers::count();
     let own = Arc::new(OwnAddresses::default());
     let additional_cas = additional_cas(config)?;
     let exempt = datapath.exempt();
@@ -268,6 +274,7 @@ fn parts(
     tcp.register(metrics.scope("sap-transp-proxy-tcp"));
     process::register(metrics.scope("system-metrics"));
     Ok(Parts {
+        workers: Workers::start(worker_count).context("threads for connections cannot be started")?,
         listen: config.listen,
         virtual_ips: datapath.virtual_ips(),
         own,
@@ -275,7 +282,10 @@ fn parts(
         http: HttpParts {
             dialer: Arc::clone(&dialer),
             tokens,
-            pool: Pool::new(crate::connect::pool::Limits::default()),
+            pool: Pool::new(pool::Limits {
+                workers: worker_count,
+                ..pool::Limits::default()
+            }),
             settings: Arc::new(HttpSettings {
                 retry: config.retry.as_ref().map(retry),
                 access_log: false,

@@ -10,6 +10,7 @@ mod io;
 mod key;
 
 use std::collections::HashMap;
+use std::num::NonZero;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Waker};
@@ -26,6 +27,7 @@ pub(crate) use self::http1::builder as http1_builder;
 pub use self::io::{TargetIo, TlsRefusal};
 pub use self::key::PoolKey;
 use super::Error;
+use crate::lifecycle::workers;
 
 /// What bodies of requests must offer to be sent over pooled connections.
 pub trait RequestBody: Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + Unpin + 'static {}
@@ -43,6 +45,8 @@ pub struct Limits {
     pub idle_unrepeatable: Duration,
     /// Idle connections per target.
     pub max_idle: usize,
+    /// How many workers keep idle connections apart.
+    pub workers: NonZero<usize>,
 }
 
 impl Default for Limits {
@@ -51,6 +55,7 @@ impl Default for Limits {
             idle: Duration::from_secs(50),
             idle_unrepeatable: Duration::from_secs(3),
             max_idle: 256,
+            workers: NonZero::<usize>::MIN,
         }
     }
 }
@@ -121,7 +126,13 @@ impl<B: RequestBody> Pool<B> {
         lock(&self.origins)
             .values()
             .filter_map(Weak::upgrade)
-            .map(|origin| lock(&origin.idle).len())
+            .flat_map(|origin| {
+                origin
+                    .idle
+                    .iter()
+                    .map(|idle| lock(idle).len())
+                    .collect::<Vec<_>>()
+            })
             .sum()
     }
 }
@@ -142,16 +153,15 @@ struct SharedHttp2<B> {
     last_use: Instant,
 }
 
+/// The most recently used one last. Boxed, as they are large and move in and out for every request.
+type Idle<B> = Vec<Box<Http1<B>>>;
+
 /// The connections to one target with one identity.
 pub struct Origin<B: RequestBody> {
     connector: Connector,
     limits: Limits,
-    /// The most recently used one last.
-    #[expect(
-        clippy::vec_box,
-        reason = "connections are large and move in and out for every request"
-    )]
-    idle: Mutex<Vec<Box<Http1<B>>>>,
+    /// By worker.
+    idle: Box<[Mutex<Idle<B>>]>,
     http2: Mutex<Option<SharedHttp2<B>>>,
     speaks: AtomicU8,
     /// Held while a connection is opened that others may be able to share.
@@ -171,8 +181,8 @@ impl<B: RequestBody> Origin<B> {
         };
         Self {
             connector,
+            idle: (0..limits.workers.get()).map(|_| Mutex::default()).collect(),
             limits,
-            idle: Mutex::default(),
             http2: Mutex::default(),
             speaks: AtomicU8::new(speaks),
             opening: tokio::sync::Mutex::default(),
@@ -242,11 +252,18 @@ impl<B: RequestBody> Origin<B> {
         lease
     }
 
+    /// One of this worker's own, whose socket wakes no other thread, or else anyone's.
     fn take_idle(&self, reuse: Reuse) -> Option<Box<Http1<B>>> {
-        let mut cx = Context::from_waker(Waker::noop());
+        let count = self.idle.len();
+        let own = workers::current() % count;
         let now = Instant::now();
+        (own..own + count).find_map(|worker| self.take_idle_of(worker % count, reuse, now))
+    }
+
+    fn take_idle_of(&self, worker: usize, reuse: Reuse, now: Instant) -> Option<Box<Http1<B>>> {
+        let mut cx = Context::from_waker(Waker::noop());
         loop {
-            let mut connection = lock(&self.idle).pop()?;
+            let mut connection = lock(&self.idle[worker]).pop()?;
             if reuse == Reuse::Recent && !connection.is_recent(now, &self.limits) {
                 // All others have waited even longer; requests that can be repeated may have them.
                 self.push(connection);
@@ -264,9 +281,11 @@ impl<B: RequestBody> Origin<B> {
         self.push(connection);
     }
 
+    /// Back to the worker whose connection it is.
     fn push(&self, connection: Box<Http1<B>>) {
-        let mut idle = lock(&self.idle);
-        if idle.len() < self.limits.max_idle {
+        let count = self.idle.len();
+        let mut idle = lock(&self.idle[connection.worker() % count]);
+        if idle.len() < self.limits.max_idle.div_ceil(count) {
             idle.push(connection);
         }
     }
@@ -274,7 +293,9 @@ impl<B: RequestBody> Origin<B> {
     fn sweep(&self) {
         let mut cx = Context::from_waker(Waker::noop());
         let now = Instant::now();
-        lock(&self.idle).retain_mut(|connection| connection.is_usable(now, &self.limits, &mut cx));
+        for idle in &self.idle {
+            lock(idle).retain_mut(|connection| connection.is_usable(now, &self.limits, &mut cx));
+        }
         let mut http2 = lock(&self.http2);
         if http2
             .as_ref()

@@ -16,7 +16,7 @@ use super::handle::{Decision, RequestHandle};
 use super::head::HeadScan;
 use super::inbound::Inbound;
 use super::machine::{Requests, Then};
-use super::{Deadlines, Limits, Violation};
+use super::{Deadlines, Limits, Violation, outbound};
 
 /// What hyper reads in place of a refused request. It ends the connection.
 pub(super) const REPLACEMENT: &[u8] = b"GET / HTTP/1.1\r\nhost: invalid\r\nconnection: close\r\n\r\n";
@@ -381,7 +381,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for RequestGuard<IO> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        let written = outbound::poll_write_vectored(&mut this.io, cx, bufs);
         this.note_write(cx, written.is_pending());
         written
     }

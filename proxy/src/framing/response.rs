@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::handle::ResponseHandle;
 use super::inbound::Inbound;
 use super::machine::{Responses, Then};
-use super::{Limits, Violation};
+use super::{Limits, Violation, outbound};
 
 /// Lets only well-framed responses through. Anything else is an I/O error that carries the [`Violation`]: find it
 /// with [`Violation::of`].
@@ -85,7 +85,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for ResponseGuard<IO> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        outbound::poll_write_vectored(&mut self.io, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

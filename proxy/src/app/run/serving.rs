@@ -18,11 +18,13 @@ use crate::flow::http::{self, HttpParts, HttpService};
 use crate::flow::stream::{TcpParts, TcpService};
 use crate::flow::{self, Plane};
 use crate::lifecycle::drain::Drain;
+use crate::lifecycle::workers::Workers;
 use crate::resolve::destination::{Destination, DestinationName, Protocol, Version};
 use crate::resolve::source::files::{Loaded, Snapshot, State};
 
 /// What all destinations share.
 pub(super) struct Parts {
+    pub(super) workers: Workers,
     pub(super) listen: IpAddr,
     pub(super) virtual_ips: VirtualIps,
     pub(super) own: Arc<OwnAddresses>,
@@ -172,11 +174,12 @@ impl Serving {
             .virtual_ips
             .insert(endpoint.virtual_address, endpoint.listener)?;
         let served = Arc::clone(&endpoint.plane);
+        let workers = self.parts.workers.clone();
         tokio::spawn(accept::serve(
             listener,
             Arc::clone(&self.parts.limits),
             endpoint.drain.watch(),
-            move |accepted| flow::serve(accepted, Arc::clone(&served)),
+            move |accepted| flow::hand_over(accepted, workers.clone(), Arc::clone(&served)),
         ));
         self.endpoints.insert(destination.name.clone(), endpoint);
         Ok(())

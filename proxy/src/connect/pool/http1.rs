@@ -15,6 +15,7 @@ use super::io::{TargetIo, TlsRefusal};
 use super::{Limits, RequestBody};
 use crate::connect::{Error, TlsFailure};
 use crate::framing::{self, Expected, ResponseGuard, ResponseHandle};
+use crate::lifecycle::workers;
 
 /// Fields in a response's head; more are refused.
 const MAX_FIELDS: usize = 256;
@@ -35,6 +36,8 @@ pub struct Http1<B: RequestBody> {
     handle: ResponseHandle,
     /// Registered once and moved lazily: a request costs no timer of its own.
     timer: Pin<Box<Sleep>>,
+    /// Whose runtime knows the socket.
+    worker: usize,
     idle_since: Instant,
     server_idle: Option<Duration>,
     reused: bool,
@@ -56,6 +59,7 @@ impl<B: RequestBody> Http1<B> {
             handle,
             refusal,
             timer: Box::pin(sleep_until(now + Duration::from_mins(1))),
+            worker: workers::current(),
             idle_since: now,
             server_idle: None,
             reused: false,
@@ -109,6 +113,10 @@ impl<B: RequestBody> Http1<B> {
     /// The server ended the connection for a reason of TLS.
     pub fn refusal(&self) -> Option<TlsFailure> {
         self.refusal.get()
+    }
+
+    pub(super) fn worker(&self) -> usize {
+        self.worker
     }
 
     /// A response has come over it before.

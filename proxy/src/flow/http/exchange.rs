@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
@@ -254,7 +254,11 @@ async fn send_http1(
     let mut answer = pin!(connection.send(request));
     poll_fn(|cx| {
         let ended = connection.poll_drive(cx).is_ready();
-        if let Poll::Ready(sent) = answer.as_mut().poll(cx) {
+        // Only driving the connection completes it, so it need not wake us.
+        let mut asleep = Context::from_waker(Waker::noop());
+        if let Poll::Ready(sent) = answer.as_mut().poll(&mut asleep) {
+            // It now waits for somebody to ask for the body, and who asks drives it, too.
+            let _ended_or_not = connection.poll_drive(&mut asleep);
             return Poll::Ready(sent.map_err(Failed::from));
         }
         if ended {

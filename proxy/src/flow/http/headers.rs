@@ -1,5 +1,6 @@
 //! Which header fields go to the target, which come back.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use http::header::{
@@ -178,28 +179,32 @@ pub(super) fn response(headers: HeaderMap, request_id: &HeaderValue, keeps_trail
 
 type Names = SmallVec<[HeaderName; 8]>;
 
+thread_local! {
+    /// An empty map with room, so that to leave fields out needs no new memory.
+    static SPARE: RefCell<HeaderMap> = RefCell::default();
+}
+
 /// The fields without those that `drops` names and without those that `Connection` names. Order is kept.
-fn without(headers: HeaderMap, drops: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+fn without(mut headers: HeaderMap, drops: impl Fn(&HeaderName) -> bool) -> HeaderMap {
     let named = named_in_connection(&headers);
     let is_dropped = |name: &HeaderName| drops(name) || named.contains(name);
     if !headers.keys().any(is_dropped) {
         return headers;
     }
-    let mut kept = HeaderMap::with_capacity(headers.len() + SPARE);
-    let mut keeps = None;
-    for (name, value) in headers {
-        if let Some(name) = name {
-            keeps = (!is_dropped(&name)).then_some(name);
-        }
-        if let Some(name) = &keeps {
+    let mut kept = SPARE.take();
+    let mut name = None;
+    for (next, value) in headers.drain() {
+        name = match next {
+            Some(next) => (!is_dropped(&next)).then_some(next),
+            None => name,
+        };
+        if let Some(name) = &name {
             kept.append(name.clone(), value);
         }
     }
+    SPARE.set(headers);
     kept
 }
-
-/// Room for what is added afterwards.
-const SPARE: usize = 4;
 
 fn named_in_connection(headers: &HeaderMap) -> Names {
     let mut names = Names::new();

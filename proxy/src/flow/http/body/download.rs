@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -150,13 +150,15 @@ pub(in crate::flow::http) struct Pooled {
 
 impl Pooled {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Polled {
-        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
+        // As long as we drive the connection, nothing else fills the body, so it need not wake us.
+        let mut asleep = Context::from_waker(Waker::noop());
+        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(&mut asleep) {
             return Poll::Ready(self.took(frame, cx));
         }
         if let Some(connection) = &mut self.connection {
             let _ended_or_not = connection.poll_drive(cx);
         }
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        match Pin::new(&mut self.incoming).poll_frame(&mut asleep) {
             Poll::Ready(frame) => Poll::Ready(self.took(frame, cx)),
             Poll::Pending => self.poll_inactivity(cx),
         }
