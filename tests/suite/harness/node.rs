@@ -7,6 +7,7 @@
 
 use std::fs::{self, File};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -90,12 +91,17 @@ impl Namespace {
         self.ip(&format!("addr add {address} dev {interface}{nodad}"));
     }
 
+    /// A name for other processes, while somebody holds the namespace.
+    pub fn path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()).into()
+    }
+
     /// A cable from here to another namespace; the interface has the name of the other side.
     pub fn cable(&self, name_here: &str, other: &Self, name_there: &str) {
-        use std::os::fd::AsRawFd;
-        let there = format!("/proc/{}/fd/{}", std::process::id(), other.0.as_raw_fd());
+        let there = other.path();
         self.ip(&format!(
-            "link add {name_here} type veth peer name {name_there} netns {there}"
+            "link add {name_here} type veth peer name {name_there} netns {}",
+            there.display()
         ));
         self.ip(&format!("link set {name_here} up"));
         other.ip(&format!("link set {name_there} up"));

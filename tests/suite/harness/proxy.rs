@@ -42,10 +42,6 @@ impl Proxy {
         self.folder.path()
     }
 
-    pub fn log(&self) -> &Path {
-        &self.log
-    }
-
     /// What was logged since the test began.
     pub fn log_text(&self) -> String {
         let all = fs::read(&self.log).unwrap_or_default();
@@ -195,10 +191,6 @@ impl Serving {
     pub fn row(&self, name: &str) -> Option<String> {
         let mut table = self.table().into_iter();
         table.find(|line| line.split_whitespace().next() == Some(name))
-    }
-
-    pub fn id(&self) -> u32 {
-        self.child.id()
     }
 
     /// SIGTERM, without waiting for what follows.
