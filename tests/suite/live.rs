@@ -60,17 +60,19 @@ fn new_changed_and_removed_destinations_are_live_within_two_seconds() {
         let text = fs::read_to_string(&hosts).unwrap();
         text.contains(&format!(" {name}\n"))
     };
+    // Here, because threads stay in the cgroup in which they were started.
+    let (two, three) = (http_to(tcp::saying("two")), http_to(tcp::saying("three")));
     cgroup.run(|| {
         let first = serving.address("first");
         assert!(names("first") && tcp::get(first, "/").ends_with("one"));
 
-        proxy.write("second", http_to(tcp::saying("two")));
+        proxy.write("second", two);
         assert_live_in_time("a new destination is live", || serving.row("second").is_some());
         assert!(names("second"));
         let second = serving.address("second");
         assert!(tcp::get(second, "/").ends_with("two"));
 
-        proxy.write("first", http_to(tcp::saying("three")));
+        proxy.write("first", three);
         assert_live_in_time("a changed one is live", || {
             tcp::get(first, "/").ends_with("three")
         });

@@ -1,6 +1,6 @@
 //! Tokens from `oidc-provider`, an OAuth 2.0 server that nobody here wrote.
 
-mod server;
+pub mod server;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ fn with_secret(server: &OidcServer, client: &str, secret: &str, more: &[(&str, &
 }
 
 fn in_body(server: &OidcServer, more: &[(&str, &str)]) -> Authenticator {
-    with_secret(server, "body-client", "body+secret/%=&!|", more)
+    with_secret(server, "body-client", "s3cr3t-body+/%=&!|", more)
 }
 
 async fn header_of(authenticator: &Authenticator) -> Result<HeaderValue, Error> {
@@ -87,7 +87,7 @@ async fn a_secret_in_the_body_buys_a_token_that_the_server_accepts() {
 async fn a_secret_in_the_header_buys_a_token_that_the_server_accepts() {
     let server = OidcServer::start(60, None).await;
     let in_header = [("tokenService.addClientCredentialsInBody", "false")];
-    let authenticator = with_secret(&server, "header:client", "header+secret/%=: !|", &in_header);
+    let authenticator = with_secret(&server, "header:client", "s3cr3t-header+/%=: !|", &in_header);
     assert_accepted(&server, &authenticator).await;
 }
 

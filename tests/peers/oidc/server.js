@@ -20,8 +20,8 @@ const RESOURCE = "urn:resource:test";
 
 const configuration = {
   clients: [
-    { client_id: "body-client", client_secret: "body+secret/%=&!|", token_endpoint_auth_method: "client_secret_post", ...common },
-    { client_id: "header:client", client_secret: "header+secret/%=: !|", token_endpoint_auth_method: "client_secret_basic", ...common },
+    { client_id: "body-client", client_secret: "s3cr3t-body+/%=&!|", token_endpoint_auth_method: "client_secret_post", ...common },
+    { client_id: "header:client", client_secret: "s3cr3t-header+/%=: !|", token_endpoint_auth_method: "client_secret_basic", ...common },
     { client_id: "mtls-client", tls_client_auth_subject_dn: "CN=mtls-client", token_endpoint_auth_method: "tls_client_auth", ...common },
   ],
   clientAuthMethods: ["client_secret_post", "client_secret_basic", "tls_client_auth"],
