@@ -16,18 +16,29 @@ use crate::harness::tcp;
 use message::{Fault, Field, From, Message};
 use target::Target;
 
-/// A proxy with the destination `my-dest`, and the cgroup that it serves.
-fn serve(test: &str, target: SocketAddr) -> (Cgroup, Serving) {
-    let cgroup = Cgroup::new();
-    let proxy = Proxy::for_test(test).quiet().destination(
-        "my-dest",
-        json!({
-            "Type": "HTTP", "URL": format!("http://{target}"), "ProxyType": "Internet",
-            "Authentication": "NoAuthentication",
-        }),
-    );
-    let serving = proxy.serve(&cgroup);
-    (cgroup, serving)
+/// A proxy with the destination `my-dest`. Fields end in their order.
+struct Stage {
+    serving: Serving,
+    cgroup: Cgroup,
+    _proxy: Proxy,
+}
+
+impl Stage {
+    fn new(test: &str, target: SocketAddr) -> Self {
+        let cgroup = Cgroup::new();
+        let proxy = Proxy::for_test(test).quiet().destination(
+            "my-dest",
+            json!({
+                "Type": "HTTP", "URL": format!("http://{target}"), "ProxyType": "Internet",
+                "Authentication": "NoAuthentication",
+            }),
+        );
+        Self {
+            serving: proxy.serve(&cgroup),
+            cgroup,
+            _proxy: proxy,
+        }
+    }
 }
 
 /// What comes back for these bytes, until the connection ends.
@@ -44,15 +55,15 @@ fn of_every_request_the_target_sees_one_well_formed_message_or_nothing() {
         return;
     }
     let target = Target::start();
-    let (cgroup, serving) = serve("smuggling-requests", target.address);
-    let address = serving.address("my-dest");
-    cgroup.run(|| {
+    let stage = Stage::new("smuggling-requests", target.address);
+    let address = stage.serving.address("my-dest");
+    stage.cgroup.run(|| {
         for case in corpus::requests() {
             let answers = ask(address, &case.bytes);
             judge(&case, &answers, &target.messages());
         }
     });
-    assert!(serving.stop().success());
+    assert!(stage.serving.stop().success());
     let rest = target.finish();
     assert_eq!((&rest.messages[..], &rest.malformed[..]), (&[][..], &[][..]));
     // The target must not take for whole what went wrong on its way.
@@ -193,9 +204,9 @@ fn of_every_response_the_application_sees_a_well_formed_one_or_an_error() {
         return;
     }
     let target = tcp::listen(answer_with_case);
-    let (cgroup, serving) = serve("smuggling-responses", target);
-    let address = serving.address("my-dest");
-    cgroup.run(|| {
+    let stage = Stage::new("smuggling-responses", target);
+    let address = stage.serving.address("my-dest");
+    stage.cgroup.run(|| {
         for (number, case) in corpus::responses().iter().enumerate() {
             let (method, more) = match case.expected {
                 Expected::Body => ("GET", "Connection: close\r\n"),
@@ -206,7 +217,7 @@ fn of_every_response_the_application_sees_a_well_formed_one_or_an_error() {
             judge_response(case, &ask(address, request.as_bytes()));
         }
     });
-    assert!(serving.stop().success());
+    assert!(stage.serving.stop().success());
 }
 
 /// Answers `GET /N` with the bytes of the case N, and closes.

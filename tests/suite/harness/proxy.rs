@@ -142,8 +142,13 @@ pub struct Serving {
 impl Proxy {
     /// Serves the threads of a cgroup. Started in the namespace of the calling thread.
     pub fn serve(&self, cgroup: &Cgroup) -> Serving {
-        let mut child = self
-            .command()
+        let mut command = self.command();
+        if !self.options.iter().any(|option| option == "--virtual-ips") {
+            // Not the default: where somebody serves the whole machine from that, nothing is
+            // refused after the end of this one.
+            command.args(["--virtual-ips", "127.99.0.0/16"]);
+        }
+        let mut child = command
             .arg("--cgroup")
             .arg(cgroup.path())
             .stdout(Stdio::piped())
