@@ -26,7 +26,7 @@ struct Stage {
 impl Stage {
     fn new(test: &str, target: SocketAddr) -> Self {
         let cgroup = Cgroup::new();
-        let proxy = Proxy::for_test(test).quiet().destination(
+        let proxy = Proxy::for_test(test).destination(
             "my-dest",
             json!({
                 "Type": "HTTP", "URL": format!("http://{target}"), "ProxyType": "Internet",

@@ -113,9 +113,7 @@ async fn a_thousand_first_requests_at_once_make_one_token_call() {
         return;
     }
     let server = OidcServer::start(60, None).await;
-    let proxy = Proxy::for_test("tokens-thousand")
-        .quiet()
-        .destination("my-dest", in_body(&server));
+    let proxy = Proxy::for_test("tokens-thousand").destination("my-dest", in_body(&server));
     assert_eq!(load(&proxy, 1000, 0), json!({ "200": 1000 }));
     assert_eq!(server.calls().await, 1);
 }
