@@ -1,7 +1,7 @@
 //! What the eBPF programs and the proxy process agree on.
 //!
 //! The keys and values of the maps ([`address`], [`flow`], [`counter`]) and the
-//! decision about a connect attempt ([`verdict`]), which is pure so that it can be
+//! decision about a connect attempt ([`verdict()`]), which is pure so that it can be
 //! tested where no kernel is needed.
 #![no_std]
 #![expect(
