@@ -2,8 +2,8 @@
 //!
 //! All that belongs to one connection stays on one thread: its socket is known to that
 //! thread's epoll instance only, and no other thread is woken for it or steals its
-//! task. Under a runtime that shares its work about a third of the CPU time of a short
-//! request went into that.
+//! task. `cargo xtask bench http` shows what that saves: short requests cost a tenth
+//! less than under a runtime that shares its work among threads.
 
 use std::cell::Cell;
 use std::env;
@@ -103,5 +103,38 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn tasks_go_to_the_worker_with_the_fewest_and_stay_there() {
+        let workers = Workers::start(NonZero::new(3).unwrap()).unwrap();
+        let (seen, numbers) = mpsc::channel();
+        for _ in 0..6 {
+            let seen = seen.clone();
+            workers.spawn(move || async move {
+                let before = current();
+                tokio::task::yield_now().await;
+                seen.send((before, current())).unwrap();
+                pending::<()>().await;
+            });
+        }
+        let mut ran: Vec<_> = (0..6)
+            .map(|_| numbers.recv_timeout(Duration::from_secs(30)).unwrap())
+            .collect();
+        ran.sort_unstable();
+        assert_eq!(ran, [(0, 0), (0, 0), (1, 1), (1, 1), (2, 2), (2, 2)]);
+    }
+
+    #[test]
+    fn other_threads_count_as_the_first_worker() {
+        assert_eq!(current(), 0);
     }
 }

@@ -186,11 +186,12 @@ thread_local! {
 
 /// The fields without those that `drops` names and without those that `Connection` names. Order is kept.
 fn without(mut headers: HeaderMap, drops: impl Fn(&HeaderName) -> bool) -> HeaderMap {
-    let named = named_in_connection(&headers);
-    let is_dropped = |name: &HeaderName| drops(name) || named.contains(name);
-    if !headers.keys().any(is_dropped) {
+    // `Connection`, which may name more, is dropped itself.
+    if !headers.keys().any(&drops) {
         return headers;
     }
+    let named = named_in_connection(&headers);
+    let is_dropped = |name: &HeaderName| drops(name) || named.contains(name);
     let mut kept = SPARE.take();
     let mut name = None;
     for (next, value) in headers.drain() {

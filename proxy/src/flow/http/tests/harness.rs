@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,7 @@ use crate::connect::{self, Dialer};
 use crate::credentials::{Authenticator, Injection, TokenService};
 use crate::flow::http::{HttpMetrics, HttpParts, HttpService, HttpSettings, Retry, serve_connection};
 use crate::lifecycle::drain::Drain;
+use crate::lifecycle::workers::Workers;
 use crate::resolve::destination::{
     Authentication, Destination, DestinationName, HttpDestination, Protocol, Scheme, SocketOptions,
     TargetUrl, Version,
@@ -93,6 +95,7 @@ pub(super) struct Builder {
     destination: HttpDestination,
     settings: HttpSettings,
     limits: Limits,
+    workers: Option<Workers>,
 }
 
 impl Plane {
@@ -101,6 +104,7 @@ impl Plane {
             destination: http_destination("127.0.0.1", target.port()),
             settings: HttpSettings::default(),
             limits: Limits::default(),
+            workers: None,
         }
     }
 
@@ -167,6 +171,13 @@ impl Builder {
         self
     }
 
+    /// Serves connections on as many workers, each with idle connections of its own.
+    pub(super) fn workers(mut self, count: NonZero<usize>) -> Self {
+        self.limits.workers = count;
+        self.workers = Some(Workers::start(count).unwrap());
+        self
+    }
+
     pub(super) async fn start(self) -> Plane {
         let metrics = HttpMetrics::default();
         let dials = Arc::new(AtomicUsize::new(0));
@@ -194,13 +205,18 @@ impl Builder {
         tokio::spawn(async move {
             while let Ok((stream, peer)) = listener.accept().await {
                 stream.set_nodelay(true).unwrap();
-                let service = Arc::clone(&service);
-                tokio::spawn(serve_connection(
-                    stream,
-                    peer,
-                    move || Arc::clone(&service),
-                    watch.clone(),
-                ));
+                let (service, watch) = (Arc::clone(&service), watch.clone());
+                let current = move || Arc::clone(&service);
+                match &self.workers {
+                    None => drop(tokio::spawn(serve_connection(stream, peer, current, watch))),
+                    Some(workers) => {
+                        let stream = stream.into_std().unwrap();
+                        workers.spawn(move || async move {
+                            let stream = TcpStream::from_std(stream).unwrap();
+                            serve_connection(stream, peer, current, watch).await;
+                        });
+                    }
+                }
             }
         });
         Plane {

@@ -1,11 +1,13 @@
 //! Connections to targets: which are taken, which are given back, what is sent again.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use super::harness::{OK, Plane, answering, field, read_head, read_until, target};
 use crate::connect::pool::Limits;
@@ -35,14 +37,49 @@ async fn no_get_is_lost_when_the_target_closes_idle_connections() {
         let plane = Plane::to(closing_after(delay, &executed).await).start().await;
         let mut app = plane.connect().await;
         for _ in 0..500 {
-            app.write_all(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
-                .await
-                .unwrap();
-            let head = read_head(&mut app).await.unwrap();
-            assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-            read_until(&mut app, b"ok").await.unwrap();
+            get(&mut app).await;
         }
     }
+}
+
+/// A GET on a connection that stays open.
+async fn get(app: &mut TcpStream) {
+    app.write_all(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+        .await
+        .unwrap();
+    let head = read_head(app).await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    read_until(app, b"ok").await.unwrap();
+}
+
+const TWO: NonZero<usize> = NonZero::new(2).unwrap();
+
+#[tokio::test]
+async fn a_worker_without_idle_connections_takes_those_of_others() {
+    let (address, _seen) = answering(OK).await;
+    let plane = Plane::to(address).workers(TWO).start().await;
+    // Both are open, so each is on a worker of its own.
+    let mut apps = [plane.connect().await, plane.connect().await];
+    for _ in 0..50 {
+        get(&mut apps[0]).await;
+        get(&mut apps[1]).await;
+    }
+    assert_eq!(plane.dials(), 1);
+}
+
+#[tokio::test]
+async fn requests_on_all_workers_at_once_are_answered() {
+    let (address, seen) = answering(OK).await;
+    let plane = Plane::to(address).workers(TWO).start().await;
+    let ask = async || {
+        let mut app = plane.connect().await;
+        for _ in 0..200 {
+            get(&mut app).await;
+        }
+    };
+    tokio::join!(ask(), ask(), ask(), ask());
+    assert_eq!(seen.lock().unwrap().len(), 800);
+    assert!(plane.dials() <= 4, "{}", plane.dials());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
