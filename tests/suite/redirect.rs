@@ -132,6 +132,36 @@ fn a_mapped_address_on_an_ipv6_socket_is_redirected() {
     hooked.assert_arrives(client);
 }
 
+/// Go listens like this by default since 1.24, and connects with `GODEBUG=multipathtcp=1`.
+///
+/// Unlike for other sockets, `getpeername` shows the proxy instead of the virtual IP: the
+/// kernel asks our hook about the MPTCP socket, while connect was about the TCP socket
+/// below it, where the record is.
+#[test]
+fn a_multipath_socket_is_redirected() {
+    if !node::privileged() {
+        return;
+    }
+    let hooked = Hooked::new();
+    for (domain, address) in [(Domain::IPV4, at(VIRTUAL4, 80)), (Domain::IPV6, at(VIRTUAL6, 80))] {
+        let socket = hooked
+            .node
+            .run(|| Socket::new(domain, Type::STREAM, Some(Protocol::MPTCP)));
+        let socket = match socket {
+            Ok(socket) => socket,
+            Err(error) => {
+                let without = [libc::EPROTONOSUPPORT, libc::ENOPROTOOPT];
+                assert!(without.contains(&errno(error)), "{domain:?}");
+                eprintln!("this kernel has no MPTCP");
+                return;
+            }
+        };
+        socket.connect(&address.into()).unwrap();
+        let client = TcpStream::from(socket);
+        hooked.assert_arrives(client);
+    }
+}
+
 #[test]
 fn a_non_blocking_connect_is_redirected() {
     if !node::privileged() {

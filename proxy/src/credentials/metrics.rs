@@ -42,6 +42,8 @@ impl TokenMetrics {
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
+        // The series are there before the first token is wanted.
+        drop(self.cache());
         registry.register(
             "token_calls",
             "Calls to token services by destination and result",
