@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use transparent_proxy::app::run::hosts::{Entry, PrivateHosts};
 
 use crate::harness::binary;
+use crate::harness::node::privileged;
 
 /// Far more than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -125,7 +126,7 @@ fn watchers(directory: &Path) -> Vec<Pid> {
 
 #[test]
 fn the_exit_code_of_cmd_is_ours() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     assert_eq!(shell("exit 0").status.code(), Some(0));
@@ -134,7 +135,7 @@ fn the_exit_code_of_cmd_is_ours() {
 
 #[test]
 fn a_cmd_that_dies_of_a_signal_gives_128_and_its_number() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     assert_eq!(shell("kill -SEGV $$").status.code(), Some(128 + 11));
@@ -143,7 +144,7 @@ fn a_cmd_that_dies_of_a_signal_gives_128_and_its_number() {
 
 #[test]
 fn a_cmd_that_cannot_be_executed_gives_the_code_of_shells() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     let missing = run(&[], &["no-such-program"]);
@@ -162,7 +163,7 @@ fn a_cmd_that_cannot_be_executed_gives_the_code_of_shells() {
 
 #[test]
 fn arguments_stdin_and_environment_reach_cmd_unchanged() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     let mut child = sandbox(
@@ -190,7 +191,7 @@ fn arguments_stdin_and_environment_reach_cmd_unchanged() {
 
 #[test]
 fn cmd_sees_the_destinations_and_nobody_else_does() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     let before = fs::read("/etc/hosts").unwrap();
@@ -207,7 +208,7 @@ fn cmd_sees_the_destinations_and_nobody_else_does() {
 
 #[test]
 fn an_update_of_the_names_is_seen_by_a_running_cmd() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     let mut started = Started::new("", "while read -r _; do cat /etc/hosts | head -n 1; done");
@@ -246,7 +247,7 @@ fn with_own_etc(prepare: &str, script: &str) -> Output {
 
 #[test]
 fn a_missing_hosts_file_is_made_for_the_time_of_cmd() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     let output = with_own_etc(":", "$RUN -- cat /etc/hosts; ls /etc");
@@ -260,7 +261,7 @@ fn a_missing_hosts_file_is_made_for_the_time_of_cmd() {
 
 #[test]
 fn a_hosts_file_behind_a_symbolic_link_stays_there() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     let prepare = "echo '10.0.0.1 else' > real; ln -s real hosts";
@@ -276,7 +277,7 @@ fn a_hosts_file_behind_a_symbolic_link_stays_there() {
 
 #[test]
 fn cmd_asks_the_hosts_file_first_whatever_the_machine_does() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     let prepare = ": > hosts; echo 'hosts: dns [NOTFOUND=return] files' > nsswitch.conf";
@@ -289,7 +290,7 @@ fn cmd_asks_the_hosts_file_first_whatever_the_machine_does() {
 
 #[test]
 fn cmd_runs_as_the_user_who_called_sudo() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     let script =
@@ -313,7 +314,7 @@ fn cmd_runs_as_the_user_who_called_sudo() {
 
 #[test]
 fn cmd_runs_as_the_user_of_the_option_with_his_groups_and_variables() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     let output = run(
@@ -329,7 +330,7 @@ fn cmd_runs_as_the_user_of_the_option_with_his_groups_and_variables() {
 
 #[test]
 fn signals_are_passed_on_to_cmd() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
@@ -347,7 +348,7 @@ fn signals_are_passed_on_to_cmd() {
 
 #[test]
 fn ctrl_c_in_a_terminal_reaches_cmd_exactly_once() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     let terminal = r#"
@@ -397,7 +398,7 @@ sys.exit(3 if os.tcgetpgrp(0) == os.getpgrp() else 4)
 
 #[test]
 fn cmd_learns_that_its_terminal_is_gone() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     let terminal = r#"
@@ -426,7 +427,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 #[test]
 fn nothing_is_left_behind() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -450,7 +451,7 @@ fn nothing_is_left_behind() {
 
 #[test]
 fn a_killed_proxy_takes_cmd_and_its_descendants_along() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     let started = Started::new("setsid sh -c 'sleep 1000 & sleep 1000' &", "sleep 1000");
@@ -464,7 +465,7 @@ fn a_killed_proxy_takes_cmd_and_its_descendants_along() {
 
 #[test]
 fn the_next_start_clears_what_was_left_and_spares_the_living() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     let living = Started::new("", "read -r _; exit 9");
@@ -497,7 +498,7 @@ fn the_next_start_clears_what_was_left_and_spares_the_living() {
 
 #[test]
 fn cmd_keeps_the_limit_of_open_files() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     let limit = Command::new("sh")
@@ -509,7 +510,7 @@ fn cmd_keeps_the_limit_of_open_files() {
 
 #[test]
 fn cmd_has_no_descriptor_of_ours() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     // Whoever started this test may have left some open.
@@ -540,7 +541,7 @@ fn as_nobody(arguments: &[&str]) -> Output {
 
 #[test]
 fn without_root_one_sentence_says_what_is_missing() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     let output = as_nobody(&["__sandbox", "--", "true"]);
@@ -553,7 +554,7 @@ fn without_root_one_sentence_says_what_is_missing() {
 
 #[test]
 fn doctor_tells_an_unprivileged_user_what_to_do() {
-    if !binary::can_run_privileged_test() {
+    if !privileged() {
         return;
     }
     let output = as_nobody(&["doctor"]);

@@ -86,7 +86,7 @@ async fn serve(
     let mut metrics = Metrics::new();
     let page = Page::default();
     let starting = page.readiness.latch("hook");
-    let limits = Limits::new(LimitsConfig::default().within_descriptors(descriptors));
+    let limits = Limits::new(connection_limits(config, descriptors));
     let parts = parts(config, &datapath, limits, &page, &mut metrics)?;
     let mut serving = Serving::new(parts, VirtualIpPool::new(config.virtual_ips), drain.child());
     let mut destinations = FileSource::new(config.destinations.clone()).watch();
@@ -300,6 +300,21 @@ fn parts(
             settings: TcpSettings::default(),
         },
     })
+}
+
+/// Everybody on this machine comes from one and the same loopback address.
+fn connection_limits(config: &config::Run, descriptors: u64) -> LimitsConfig {
+    let default = LimitsConfig::default();
+    let per_source = if config.listen.is_loopback() {
+        usize::MAX
+    } else {
+        default.per_source
+    };
+    LimitsConfig {
+        per_source,
+        ..default
+    }
+    .within_descriptors(descriptors)
 }
 
 fn additional_cas(config: &config::Run) -> anyhow::Result<CertificateStore> {

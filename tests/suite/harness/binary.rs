@@ -43,16 +43,3 @@ pub fn log_folder() -> PathBuf {
 pub fn tests_folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
-
-/// Whether tests that need root can run. In CI they have to.
-pub fn can_run_privileged_test() -> bool {
-    if nix::unistd::Uid::effective().is_root() {
-        return true;
-    }
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "this test needs root, and CI must not skip it"
-    );
-    eprintln!("skipped: this test needs root");
-    false
-}
