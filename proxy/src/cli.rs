@@ -123,6 +123,10 @@ pub struct Run {
     #[arg(long, value_name = "PATH")]
     pub log_file: Option<PathBuf>,
 
+    /// Also log one line per HTTP request: method, path without its query, status, time
+    #[arg(long)]
+    pub access_log: bool,
+
     /// Repeat a failed HTTP request up to N times (0 to 10); it may then run more than once
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::max_retries)]
     pub max_retries: u8,

@@ -52,6 +52,8 @@ pub struct Command {
 pub struct Logging {
     pub level: tracing::Level,
     pub format: LogFormat,
+    /// One line per HTTP request.
+    pub access: bool,
     /// Instead of standard error.
     pub file: Option<PathBuf>,
 }

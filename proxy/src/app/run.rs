@@ -288,7 +288,7 @@ fn parts(
             }),
             settings: Arc::new(HttpSettings {
                 retry: config.retry.as_ref().map(retry),
-                access_log: false,
+                access_log: config.logging.access,
                 additional_cas,
             }),
             metrics: http,

@@ -131,6 +131,7 @@ impl Run {
             logging: config::Logging {
                 level: self.log_level.unwrap_or(default_level),
                 format: self.log_format,
+                access: self.access_log,
                 file: self.log_file.map(|path| working_directory.join(path)),
             },
             retry: (self.max_retries > 0).then_some(config::Retry {

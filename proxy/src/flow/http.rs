@@ -39,6 +39,7 @@ use crate::error::{Error, Exchange, catalogue};
 use crate::framing::Turn;
 use crate::resolve::destination::{self, Destination, HttpDestination};
 use crate::resolve::keystore::CertificateStore;
+use crate::telemetry::logging;
 
 /// What all HTTP destinations of a process share.
 #[derive(Clone)]
@@ -55,7 +56,7 @@ pub struct HttpParts {
 pub struct HttpSettings {
     /// Repeats of requests that may have run already; off unless configured.
     pub retry: Option<Retry>,
-    /// One line per request under the log target `access`.
+    /// One line per request under the log target [`logging::ACCESS`].
     pub access_log: bool,
     /// Trusted for `https://` targets beside the default roots and those of the destination.
     pub additional_cas: CertificateStore,
@@ -269,7 +270,7 @@ impl HttpService {
         started: Instant,
     ) {
         tracing::info!(
-            target: "access",
+            target: logging::ACCESS,
             request_id = request_id.to_str().unwrap_or_default(),
             destination = self.name,
             %method,

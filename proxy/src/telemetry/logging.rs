@@ -18,7 +18,8 @@ use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 /// Target of the line at the end of each TCP connection.
 pub const CONNECTION: &str = "transparent_proxy::connection";
-/// Target of the line per HTTP request; off unless the level names it.
+/// Target of the line per HTTP request, which is only written where it is asked for; so it is
+/// independent of the level, unless that names it.
 pub const ACCESS: &str = "transparent_proxy::access";
 
 /// The most that libraries may say.
@@ -120,7 +121,7 @@ fn filter(level: &str) -> Result<EnvFilter, Error> {
     let directives = if named {
         level.to_owned()
     } else {
-        format!("{ACCESS}=off,{level}")
+        format!("{ACCESS}=info,{level}")
     };
     EnvFilter::builder()
         .parse(directives)
@@ -223,18 +224,18 @@ mod tests {
     }
 
     #[test]
-    fn the_access_log_is_off_unless_named() {
+    fn the_access_log_depends_on_no_level_unless_one_names_it() {
         assert!(
-            filter("info")
+            filter("error")
                 .unwrap()
                 .to_string()
-                .contains("transparent_proxy::access=off")
+                .contains("transparent_proxy::access=info")
         );
         assert!(
-            !filter("transparent_proxy::access=info")
+            !filter("transparent_proxy::access=warn")
                 .unwrap()
                 .to_string()
-                .contains("off")
+                .contains("=info")
         );
     }
 }
