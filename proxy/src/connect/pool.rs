@@ -149,7 +149,11 @@ struct SharedHttp2<B> {
 
 /// What one worker keeps.
 struct Shelf<B: RequestBody> {
-    /// The most recently used one last. Boxed, as they are large and move in and out for every request.
+    /// The most recently used one last.
+    #[expect(
+        clippy::vec_box,
+        reason = "connections are large and move in and out for every request"
+    )]
     idle: Mutex<Vec<Box<Http1<B>>>>,
     /// How often this worker took what others keep.
     borrowed: AtomicUsize,
