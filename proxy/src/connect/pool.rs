@@ -11,7 +11,7 @@ mod key;
 
 use std::collections::HashMap;
 use std::num::NonZero;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -126,13 +126,7 @@ impl<B: RequestBody> Pool<B> {
         lock(&self.origins)
             .values()
             .filter_map(Weak::upgrade)
-            .flat_map(|origin| {
-                origin
-                    .idle
-                    .iter()
-                    .map(|idle| lock(idle).len())
-                    .collect::<Vec<_>>()
-            })
+            .map(|origin| origin.idle())
             .sum()
     }
 }
@@ -153,15 +147,27 @@ struct SharedHttp2<B> {
     last_use: Instant,
 }
 
-/// The most recently used one last. Boxed, as they are large and move in and out for every request.
-type Idle<B> = Vec<Box<Http1<B>>>;
+/// What one worker keeps.
+struct Shelf<B: RequestBody> {
+    /// The most recently used one last.
+    #[expect(
+        clippy::vec_box,
+        reason = "connections are large and move in and out for every request"
+    )]
+    idle: Mutex<Vec<Box<Http1<B>>>>,
+    /// How often this worker took what others keep.
+    borrowed: AtomicUsize,
+}
+
+/// A connection of another worker saves a handshake, but costs wake-ups between threads with
+/// every use. After so many uses a worker rather opens one of its own.
+const BORROWED_MAX: usize = 64;
 
 /// The connections to one target with one identity.
 pub struct Origin<B: RequestBody> {
     connector: Connector,
     limits: Limits,
-    /// By worker.
-    idle: Box<[Mutex<Idle<B>>]>,
+    shelves: Box<[Shelf<B>]>,
     http2: Mutex<Option<SharedHttp2<B>>>,
     speaks: AtomicU8,
     /// Held while a connection is opened that others may be able to share.
@@ -181,7 +187,7 @@ impl<B: RequestBody> Origin<B> {
         };
         Self {
             connector,
-            idle: (0..limits.workers.get()).map(|_| Mutex::default()).collect(),
+            shelves: (0..limits.workers.get()).map(|_| Shelf::new()).collect(),
             limits,
             http2: Mutex::default(),
             speaks: AtomicU8::new(speaks),
@@ -252,18 +258,28 @@ impl<B: RequestBody> Origin<B> {
         lease
     }
 
-    /// One of this worker's own, whose socket wakes no other thread, or else anyone's.
+    /// One of this worker's own, or else, for a while, anyone's.
     fn take_idle(&self, reuse: Reuse) -> Option<Box<Http1<B>>> {
-        let count = self.idle.len();
+        let count = self.shelves.len();
         let own = workers::current() % count;
         let now = Instant::now();
-        (own..own + count).find_map(|worker| self.take_idle_of(worker % count, reuse, now))
+        if let Some(connection) = self.take_idle_of(own, reuse, now) {
+            return Some(connection);
+        }
+        let found =
+            (own + 1..own + count).find_map(|worker| self.take_idle_of(worker % count, reuse, now))?;
+        let borrowed = self.shelves[own].borrowed.fetch_add(1, Ordering::Relaxed);
+        if borrowed % BORROWED_MAX == BORROWED_MAX - 1 {
+            self.push(found);
+            return None;
+        }
+        Some(found)
     }
 
     fn take_idle_of(&self, worker: usize, reuse: Reuse, now: Instant) -> Option<Box<Http1<B>>> {
         let mut cx = Context::from_waker(Waker::noop());
         loop {
-            let mut connection = lock(&self.idle[worker]).pop()?;
+            let mut connection = lock(&self.shelves[worker].idle).pop()?;
             if reuse == Reuse::Recent && !connection.is_recent(now, &self.limits) {
                 // All others have waited even longer; requests that can be repeated may have them.
                 self.push(connection);
@@ -283,18 +299,22 @@ impl<B: RequestBody> Origin<B> {
 
     /// Back to the worker whose connection it is.
     fn push(&self, connection: Box<Http1<B>>) {
-        let count = self.idle.len();
-        let mut idle = lock(&self.idle[connection.worker() % count]);
+        let count = self.shelves.len();
+        let mut idle = lock(&self.shelves[connection.worker() % count].idle);
         if idle.len() < self.limits.max_idle.div_ceil(count) {
             idle.push(connection);
         }
     }
 
+    fn idle(&self) -> usize {
+        self.shelves.iter().map(|shelf| lock(&shelf.idle).len()).sum()
+    }
+
     fn sweep(&self) {
         let mut cx = Context::from_waker(Waker::noop());
         let now = Instant::now();
-        for idle in &self.idle {
-            lock(idle).retain_mut(|connection| connection.is_usable(now, &self.limits, &mut cx));
+        for shelf in &self.shelves {
+            lock(&shelf.idle).retain_mut(|connection| connection.is_usable(now, &self.limits, &mut cx));
         }
         let mut http2 = lock(&self.http2);
         if http2
@@ -302,6 +322,15 @@ impl<B: RequestBody> Origin<B> {
             .is_some_and(|shared| !shared.is_usable(now, &self.limits))
         {
             *http2 = None;
+        }
+    }
+}
+
+impl<B: RequestBody> Shelf<B> {
+    fn new() -> Self {
+        Self {
+            idle: Mutex::default(),
+            borrowed: AtomicUsize::new(0),
         }
     }
 }

@@ -55,7 +55,7 @@ async fn get(app: &mut TcpStream) {
 const TWO: NonZero<usize> = NonZero::new(2).unwrap();
 
 #[tokio::test]
-async fn a_worker_without_idle_connections_takes_those_of_others() {
+async fn a_worker_without_idle_connections_takes_those_of_others_and_in_time_opens_its_own() {
     let (address, _seen) = answering(OK).await;
     let plane = Plane::to(address).workers(TWO).start().await;
     // Both are open, so each is on a worker of its own.
@@ -65,6 +65,11 @@ async fn a_worker_without_idle_connections_takes_those_of_others() {
         get(&mut apps[1]).await;
     }
     assert_eq!(plane.dials(), 1);
+    for _ in 0..50 {
+        get(&mut apps[0]).await;
+        get(&mut apps[1]).await;
+    }
+    assert_eq!(plane.dials(), 2);
 }
 
 #[tokio::test]
@@ -79,7 +84,8 @@ async fn requests_on_all_workers_at_once_are_answered() {
     };
     tokio::join!(ask(), ask(), ask(), ask());
     assert_eq!(seen.lock().unwrap().len(), 800);
-    assert!(plane.dials() <= 4, "{}", plane.dials());
+    // At most four at once, on either of the workers.
+    assert!(plane.dials() <= 8, "{}", plane.dials());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
