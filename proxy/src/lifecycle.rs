@@ -2,5 +2,4 @@
 
 pub mod drain;
 pub mod readiness;
-pub mod signal;
 pub mod workers;

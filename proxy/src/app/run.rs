@@ -29,7 +29,7 @@ use self::signals::Signals;
 use self::status::Page;
 use self::virtual_ip::VirtualIpPool;
 use crate::accept::{self, Limits, LimitsConfig};
-use crate::config::{LogFormat, Scope};
+use crate::config::Scope;
 use crate::connect::Dialer;
 use crate::connect::direct::{self, Direct, OwnAddresses};
 use crate::connect::pool::{self, Pool};
@@ -339,10 +339,7 @@ fn retry(retry: &config::Retry) -> Retry {
 fn logging_config(config: &config::Logging) -> logging::Config {
     logging::Config {
         level: config.level.to_string().to_lowercase(),
-        format: match config.format {
-            LogFormat::Text => logging::Format::Text,
-            LogFormat::Json => logging::Format::Json,
-        },
+        format: config.format,
         file: config.file.clone(),
     }
 }

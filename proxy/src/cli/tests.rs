@@ -109,7 +109,7 @@ fn every_option_is_taken_over() {
     assert_eq!(config.destinations.len(), 2);
     assert!(matches!(config.scope, config::Scope::Cgroup(path) if path.ends_with("cgroup")));
     assert_eq!(config.metrics.unwrap().to_string(), "[::1]:9090");
-    assert_eq!(config.logging.format, LogFormat::Json);
+    assert_eq!(config.logging.format, logging::Format::Json);
     let retry = config.retry.unwrap();
     assert_eq!((retry.max_retries, retry.status_codes.len()), (2, 2));
     assert!(config.drain_timeout.is_zero());

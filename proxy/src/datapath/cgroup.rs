@@ -209,22 +209,6 @@ impl OwnCgroup {
         Ok(Self { path })
     }
 
-    /// What an earlier process of ours left below `parent`.
-    pub fn leftovers(parent: &Path) -> Result<Vec<Self>, Error> {
-        let entries = fs::read_dir(parent).map_err(io_error(parent, "listing"))?;
-        let ours = |path: &PathBuf| {
-            path.is_dir()
-                && path
-                    .file_name()
-                    .is_some_and(|name| name.as_bytes().starts_with(NAME_PREFIX.as_bytes()))
-        };
-        Ok(entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(ours)
-            .map(|path| Self { path })
-            .collect())
-    }
-
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -232,28 +216,6 @@ impl OwnCgroup {
     /// Moves a process into it; children that it starts later follow.
     pub fn add(&self, process: u32) -> Result<(), Error> {
         add(&self.path, process)
-    }
-
-    /// Sends SIGKILL to all processes in it and below.
-    pub fn kill(&self) -> Result<(), Error> {
-        let all_at_once = self.path.join("cgroup.kill");
-        if all_at_once.exists() {
-            return fs::write(&all_at_once, "1").map_err(io_error(&self.path, "killing its processes"));
-        }
-        self.kill_one_by_one() // before Linux 5.14
-    }
-
-    fn kill_one_by_one(&self) -> Result<(), Error> {
-        use nix::sys::signal::{Signal, kill};
-        use nix::unistd::Pid;
-
-        let list = self.path.join("cgroup.procs");
-        let processes = fs::read_to_string(&list).map_err(io_error(&list, "reading"))?;
-        for process in processes.lines().filter_map(|line| line.parse().ok()) {
-            // Gone already is as good.
-            let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
-        }
-        Ok(())
     }
 
     /// Whether processes are in it or below.
@@ -282,7 +244,7 @@ impl OwnCgroup {
 
 impl Drop for OwnCgroup {
     fn drop(&mut self) {
-        // With processes in it this fails, and the next start clears it away.
+        // With processes in it this fails, and it stays.
         let _ = remove_tree(&self.path);
     }
 }
@@ -294,7 +256,7 @@ pub fn add(cgroup: &Path, process: u32) -> Result<(), Error> {
 }
 
 /// Directories alone can be removed from a cgroup tree, children first.
-fn remove_tree(path: &Path) -> io::Result<()> {
+pub fn remove_tree(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)?.filter_map(Result::ok) {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_tree(&entry.path())?;

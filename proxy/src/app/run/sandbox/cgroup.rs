@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::leftovers;
-use crate::datapath::cgroup::{Error as TreeError, Mount};
+use crate::datapath::cgroup::{self, Error as TreeError, Mount, remove_tree};
 
 pub(super) const NAME_PREFIX: &str = "transparent-proxy-run-";
 
@@ -49,7 +49,7 @@ pub(super) fn places() -> Result<Vec<PathBuf>, Error> {
 pub(super) fn create(places: &[PathBuf], name: &str) -> Result<(PathBuf, Flock<File>), Error> {
     let mut last = None;
     for place in places {
-        let path = place.join(format!("transparent-proxy-{name}"));
+        let path = place.join(format!("{}{name}", cgroup::NAME_PREFIX));
         match create_at(&path) {
             Ok(lock) => return Ok((path, lock)),
             Err(source) => {
@@ -123,11 +123,6 @@ fn kill_all(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// CMD may have made cgroups of its own below.
-fn remove_tree(path: &Path) -> io::Result<()> {
-    tree(path)?.iter().rev().try_for_each(fs::remove_dir)
 }
 
 /// The folder and all below, parents first.
