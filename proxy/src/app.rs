@@ -1,7 +1,13 @@
 //! The roles: here, and only here, everything is put together.
 
+pub mod agent;
 pub mod check;
+pub mod cleanup;
+pub mod crds;
 pub mod doctor;
+pub mod explain;
+pub mod healthcheck;
+pub mod manager;
 pub mod run;
 
 use std::process::ExitCode;
@@ -28,6 +34,13 @@ pub fn start(role: Role) -> anyhow::Result<ExitCode> {
         }
         Role::Check(arguments) => check::check(&arguments.paths, arguments.format),
         Role::Doctor(arguments) => doctor::doctor(&arguments),
+        Role::Agent(arguments) => agent::run(&arguments),
+        Role::Manager(arguments) => manager::run(&arguments),
+        Role::Healthcheck(arguments) => healthcheck::run(&arguments),
+        Role::Cleanup(arguments) => cleanup::run(&arguments),
+        Role::Crds => crds::print(),
+        Role::Explain(arguments) => explain::explain(&arguments),
+        Role::Connections(arguments) => explain::connections(&arguments),
         Role::Enter(arguments) => Ok(run::command::enter(&arguments.directory, &arguments.command)),
         Role::Watch(arguments) => {
             run::sandbox::watch(&arguments.directory)?;

@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::StatusCode;
 use ipnet::IpNet;
 
-use crate::config::LogFormat;
+use crate::telemetry::logging;
 
 /// Exit code of a wrong command line, as clap has it too.
 pub const WRONG_COMMAND_LINE: u8 = 2;
@@ -47,6 +47,20 @@ pub enum Role {
     Check(Check),
     /// Say whether this machine is fit to run the proxy, and what to change if not
     Doctor(Doctor),
+    /// On Kubernetes, one per node: redirect connections to destinations and serve them
+    Agent(Box<Agent>),
+    /// On Kubernetes: make Services out of Destination resources, and keep their status
+    Manager(InCluster),
+    /// On Kubernetes: tell how the proxy and its destinations are
+    Healthcheck(InCluster),
+    /// On Kubernetes, before an uninstallation: remove the Services that the manager made
+    Cleanup(InCluster),
+    /// Print the CustomResourceDefinition of Destination resources
+    Crds,
+    /// In an agent's pod: say why connections to a destination are or are not redirected
+    Explain(Explain),
+    /// In an agent's pod: list the open connections
+    Connections(Connections),
     /// Inside of the sandbox: become CMD
     #[command(name = "__enter", hide = true)]
     Enter(Enter),
@@ -117,7 +131,7 @@ pub struct Run {
 
     /// How to log
     #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub log_format: LogFormat,
+    pub log_format: logging::Format,
 
     /// Log to this file (it is appended to) instead of standard error
     #[arg(long, value_name = "PATH")]
@@ -170,6 +184,100 @@ pub struct Doctor {
     /// How to print the result
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: OutputFormat,
+}
+
+/// What a role on Kubernetes is told by its pod.
+#[derive(Debug, Args)]
+pub struct InCluster {
+    /// File with the settings, as the chart writes it (JSON)
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/transparent-proxy/config.json"
+    )]
+    pub config: PathBuf,
+
+    /// Installation namespace
+    #[arg(long, value_name = "NAME", env = "POD_NAMESPACE")]
+    pub namespace: String,
+
+    /// Name of this pod
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pub pod: String,
+
+    /// Address of the probes: /healthz, /readyz and /status
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8081")]
+    pub probes: SocketAddr,
+
+    /// Address of the metrics, if they are enabled
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:9494")]
+    pub metrics: SocketAddr,
+
+    /// Folder with the file by which the log level is changed
+    #[arg(long, value_name = "PATH", default_value = "/etc/logging")]
+    pub logging: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Agent {
+    #[command(flatten)]
+    pub cluster: InCluster,
+
+    /// Node of this pod
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    pub node: String,
+
+    /// Addresses of this pod
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "POD_IPS",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub ips: Vec<IpAddr>,
+
+    /// Serve what arrives by the Services, for any node, and attach no eBPF programs
+    #[arg(long)]
+    pub fallback: bool,
+
+    /// Address of the metrics of TCP destinations, if metrics are enabled
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:9495")]
+    pub tcp_metrics: SocketAddr,
+
+    /// Folder for what a restarted agent serves while the API server is away; holds no secret
+    #[arg(long, value_name = "PATH", default_value = "/var/lib/transparent-proxy")]
+    pub state: PathBuf,
+
+    /// Folder of the socket that `explain` and `connections` talk to
+    #[arg(long, value_name = "PATH", default_value = "/run/transparent-proxy")]
+    pub run: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The Destination resource
+    #[arg(value_name = "NAMESPACE/NAME")]
+    pub destination: String,
+
+    /// How to print the result
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: OutputFormat,
+
+    /// Folder of the agent's socket
+    #[arg(long, value_name = "PATH", default_value = "/run/transparent-proxy")]
+    pub run: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Connections {
+    /// How to print the result
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: OutputFormat,
+
+    /// Folder of the agent's socket
+    #[arg(long, value_name = "PATH", default_value = "/run/transparent-proxy")]
+    pub run: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]

@@ -1,5 +1,7 @@
 //! What the command line means once it was checked: plain values, complete, printable.
 
+pub mod kubernetes;
+
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -7,6 +9,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 use ipnet::IpNet;
+
+use crate::telemetry::logging;
 
 /// Settings of the role `run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,18 +55,11 @@ pub struct Command {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logging {
     pub level: tracing::Level,
-    pub format: LogFormat,
+    pub format: logging::Format,
     /// One line per HTTP request.
     pub access: bool,
     /// Instead of standard error.
     pub file: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum LogFormat {
-    #[default]
-    Text,
-    Json,
 }
 
 /// Repeats of HTTP requests that may already have run: only what the user asks for.

@@ -30,6 +30,8 @@ pub mod error;
 // Beside the data path.
 pub mod datapath;
 
+pub mod api;
+
 pub mod framing;
 
 pub mod admin;

@@ -1,0 +1,3 @@
+//! What Kubernetes and we agree on: kinds, labels, annotations, names. Types without behaviour.
+
+pub mod labels;

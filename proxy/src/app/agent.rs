@@ -1,0 +1,11 @@
+//! The role `agent`: one per node.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+use crate::cli;
+
+pub fn run(_arguments: &cli::Agent) -> anyhow::Result<ExitCode> {
+    bail!("under construction")
+}

@@ -1,0 +1,308 @@
+//! Settings of the roles on Kubernetes: the file that the chart writes, and what the pod knows of itself.
+//!
+//! The file is JSON with the keys below. A key that is unknown is an error, so that a typing
+//! error cannot pass for a default.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::telemetry::logging;
+
+/// One file for all roles; each takes what it needs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct File {
+    pub tenant_mode: TenantMode,
+    pub managed_namespaces_mode: ManagedNamespacesMode,
+    /// Scope of Destination CRs that say none.
+    pub default_scope: Scope,
+    /// How often destinations are checked, in minutes (1 to 1440).
+    pub execution_interval_minutes: ExecutionInterval,
+    /// Name of the instance for Destination CRs that name none.
+    pub default_instance_name: Option<String>,
+    /// The instance named `secrets`.
+    pub secrets: Secrets,
+    pub http: Http,
+    pub logging: Logging,
+    pub metrics: Metrics,
+    pub ebpf: Ebpf,
+    pub target_ports: TargetPorts,
+    pub limits: Limits,
+    /// How long open requests and connections may take to finish at the end, in seconds.
+    pub drain_seconds: DrainSeconds,
+    /// Domain of the cluster's names; found in the resolver's configuration if absent.
+    pub cluster_domain: Option<String>,
+    /// PEM file with certificate authorities that are trusted for technical calls too.
+    pub additional_cas: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TenantMode {
+    #[default]
+    Dedicated,
+    Shared,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ManagedNamespacesMode {
+    #[default]
+    All,
+    LabelSelector,
+}
+
+/// Who may connect to a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Scope {
+    /// Pods in the namespace of the Destination CR.
+    #[default]
+    Namespaced,
+    /// Everybody in the cluster.
+    ClusterWide,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct ExecutionInterval(u32);
+
+impl ExecutionInterval {
+    pub fn duration(self) -> Duration {
+        Duration::from_secs(u64::from(self.0) * 60)
+    }
+}
+
+impl Default for ExecutionInterval {
+    fn default() -> Self {
+        Self(3)
+    }
+}
+
+impl TryFrom<u32> for ExecutionInterval {
+    type Error = String;
+
+    fn try_from(minutes: u32) -> Result<Self, String> {
+        if (1..=1440).contains(&minutes) {
+            Ok(Self(minutes))
+        } else {
+            Err(format!(
+                "executionIntervalMinutes is {minutes}; it must be 1 to 1440"
+            ))
+        }
+    }
+}
+
+impl From<ExecutionInterval> for u32 {
+    fn from(interval: ExecutionInterval) -> Self {
+        interval.0
+    }
+}
+
+/// Destinations from Kubernetes Secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Secrets {
+    /// Besides the installation namespace.
+    pub namespaces: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Http {
+    pub retry: Retry,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Retry {
+    pub max_retries: u8,
+    pub status_codes: Vec<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Logging {
+    /// `trace`, `debug`, `info`, `warn`, `error` or `fatal`
+    pub level: String,
+    pub format: logging::Format,
+    /// One line per HTTP request.
+    pub access: bool,
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: logging::Format::Json,
+            access: false,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Metrics {
+    pub enabled: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Ebpf {
+    pub enabled: bool,
+    /// Where the node's cgroup v2 tree is mounted in the agent's container.
+    pub cgroup_root: PathBuf,
+}
+
+impl Default for Ebpf {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            cgroup_root: "/host/cgroup".into(),
+        }
+    }
+}
+
+/// Out of which every destination gets a port of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TargetPorts(RangeInclusive<u16>);
+
+impl TargetPorts {
+    pub fn range(&self) -> RangeInclusive<u16> {
+        self.0.clone()
+    }
+}
+
+impl Default for TargetPorts {
+    fn default() -> Self {
+        Self(10_000..=29_999)
+    }
+}
+
+impl TryFrom<String> for TargetPorts {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let invalid = || {
+            format!("targetPorts is {text:?}; it must be two ports from 1024 to 65535, like \"10000-29999\"")
+        };
+        let (first, last) = text.split_once('-').ok_or_else(invalid)?;
+        let parse = |port: &str| port.trim().parse::<u16>().ok().filter(|port| *port >= 1024);
+        match (parse(first), parse(last)) {
+            (Some(first), Some(last)) if first <= last => Ok(Self(first..=last)),
+            _ => Err(invalid()),
+        }
+    }
+}
+
+impl From<TargetPorts> for String {
+    fn from(ports: TargetPorts) -> Self {
+        format!("{}-{}", ports.0.start(), ports.0.end())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Open connections of one source address.
+    pub connections_per_pod: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_per_pod: 4096,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DrainSeconds(u16);
+
+impl DrainSeconds {
+    pub fn duration(self) -> Duration {
+        Duration::from_secs(self.0.into())
+    }
+}
+
+impl Default for DrainSeconds {
+    fn default() -> Self {
+        Self(50)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{} cannot be read", .path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{} is not valid", .path.display())]
+    Parse {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl File {
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        serde_json::from_str(&text).map_err(|source| Error::Parse {
+            path: path.to_owned(),
+            source,
+        })
+    }
+}
+
+/// What a pod knows of itself, by the downward API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    pub name: String,
+    /// The installation namespace.
+    pub namespace: String,
+    pub node: String,
+    /// One or two, of different families.
+    pub ips: Vec<IpAddr>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_means_the_defaults() {
+        assert_eq!(serde_json::from_str::<File>("{}").unwrap(), File::default());
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let text = serde_json::to_string(&File::default()).unwrap();
+        assert_eq!(serde_json::from_str::<File>(&text).unwrap(), File::default());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, message) in [
+            (r#"{"tenantmode": "shared"}"#, "unknown field `tenantmode`"),
+            (r#"{"executionIntervalMinutes": 0}"#, "it must be 1 to 1440"),
+            (r#"{"targetPorts": "29999-10000"}"#, "like \"10000-29999\""),
+            (r#"{"targetPorts": "80-90"}"#, "from 1024 to 65535"),
+            (r#"{"defaultScope": "cluster"}"#, "unknown variant `cluster`"),
+        ] {
+            let error = serde_json::from_str::<File>(text).unwrap_err().to_string();
+            assert!(error.contains(message), "{text}: {error}");
+        }
+    }
+}
