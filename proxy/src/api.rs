@@ -1,3 +1,4 @@
 //! What Kubernetes and we agree on: kinds, labels, annotations, names. Types without behaviour.
 
+pub mod destination;
 pub mod labels;
