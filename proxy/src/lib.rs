@@ -32,6 +32,8 @@ pub mod datapath;
 
 pub mod api;
 
+pub mod cluster;
+
 pub mod framing;
 
 pub mod admin;

@@ -1,0 +1,325 @@
+//! One robust watch, for everybody.
+//!
+//! A [`Query`] says which objects; [`Query::start`] gives a [`Reader`] of what is known of them and
+//! the task that keeps it current. The task never ends: it lists in pages, watches from there on,
+//! and after any trouble goes on from the last version that it saw. Where that version is too old,
+//! it lists again, and compares, so that what was missed meanwhile is told like any other change.
+//!
+//! It is not `kube::runtime::watcher` because that keeps bookmarks to itself: a watch on objects
+//! that never change looks the same to it whether it is healthy or dead. And where the API server
+//! answers 410 to the start of a watch, it asks for the same version for ever.
+
+mod backoff;
+mod health;
+mod store;
+
+pub use self::health::{Health, Problem, Report, Watches};
+pub use self::store::{Change, Key, Reader};
+
+use std::convert::Infallible;
+use std::fmt::Debug;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::{Stream, TryStreamExt as _};
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info, warn};
+
+use self::backoff::Backoff;
+use self::health::Code;
+use self::store::Writer;
+use super::{Error, timely_within};
+
+/// Keeps what a [`Reader`] reads current, for ever.
+pub type Task = BoxFuture<'static, Infallible>;
+
+/// The objects to watch.
+#[derive(Debug, Clone)]
+pub struct Query<K> {
+    api: Api<K>,
+    resource: &'static str,
+    labels: Option<String>,
+    fields: Option<String>,
+    page: u32,
+    timing: Timing,
+}
+
+/// How patient a watch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// For one page of a list, or the begin of a watch.
+    pub request: Duration,
+    /// Without any event or bookmark: API servers send bookmarks every minute.
+    pub idle: Duration,
+    /// First pause after a failure; it doubles.
+    pub pause: Duration,
+    /// Longest pause: how long it takes at most to notice that the API server is back.
+    pub longest_pause: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            request: Duration::from_secs(30),
+            idle: Duration::from_secs(150),
+            pause: Duration::from_millis(500),
+            longest_pause: Duration::from_secs(8),
+        }
+    }
+}
+
+/// So many objects are in memory at once while they are listed, as parsed and as text.
+const PAGE: u32 = 250;
+
+/// API servers are asked to end a watch after this long, so that clients spread over them.
+const WATCH_SECONDS: u32 = 290;
+
+/// A watch that lived for so long was no failure, whatever ended it.
+const LIVED: Duration = Duration::from_secs(10);
+
+impl<K> Query<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    /// `resource` is the name in logs, metrics and among what readiness waits for.
+    pub fn new(api: Api<K>, resource: &'static str) -> Self {
+        Self {
+            api,
+            resource,
+            labels: None,
+            fields: None,
+            page: PAGE,
+            timing: Timing::default(),
+        }
+    }
+
+    /// Only objects with these labels, as in `a=b,c`.
+    #[must_use]
+    pub fn labels(mut self, selector: impl Into<String>) -> Self {
+        self.labels = Some(selector.into());
+        self
+    }
+
+    /// Only objects with these fields, as in `spec.nodeName=a`.
+    #[must_use]
+    pub fn fields(mut self, selector: impl Into<String>) -> Self {
+        self.fields = Some(selector.into());
+        self
+    }
+
+    #[must_use]
+    pub fn timing(mut self, timing: Timing) -> Self {
+        self.timing = timing;
+        self
+    }
+
+    /// What is known, and the task that keeps it current.
+    ///
+    /// `keep` picks what is stored of an object, or that it is of no interest. `changed` is told of
+    /// each difference in what is stored, after it is stored and while nobody else can change it:
+    /// it must be quick.
+    pub fn start<T>(
+        self,
+        watches: &Watches,
+        keep: impl Fn(K) -> Option<T> + Send + 'static,
+        changed: impl FnMut(Change<'_, T>) + Send + 'static,
+    ) -> (Reader<T>, Task)
+    where
+        T: PartialEq + Send + Sync + 'static,
+    {
+        let (reader, writer) = store::new(keep, changed);
+        let watching = Watching {
+            health: watches.add(self.resource),
+            backoff: Backoff::new(self.timing.pause, self.timing.longest_pause),
+            query: self,
+            writer,
+        };
+        (reader, Box::pin(watching.run()))
+    }
+}
+
+struct Watching<K, T> {
+    query: Query<K>,
+    writer: Writer<K, T>,
+    health: Health,
+    backoff: Backoff,
+}
+
+/// Why a watch, or the list before it, ended.
+#[derive(Debug)]
+enum End {
+    /// In good order, or nothing was heard for long: go on from the last version.
+    Resume,
+    /// The version is too old: list again.
+    Expired,
+    Failed(Code, Error),
+}
+
+impl<K, T> Watching<K, T>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    T: PartialEq + Send + Sync + 'static,
+{
+    async fn run(mut self) -> Infallible {
+        loop {
+            match self.list().await {
+                Ok(version) => {
+                    self.writer.synced();
+                    self.health.synced();
+                    debug!(resource = self.query.resource, "listed");
+                    self.follow(version).await;
+                }
+                Err(end) => self.pause(&end).await,
+            }
+        }
+    }
+
+    /// All objects, page by page; gives the version to watch from.
+    async fn list(&mut self) -> Result<String, End> {
+        self.writer.begin();
+        let mut next = None;
+        loop {
+            let params = self.list_params(next);
+            let page = timely_within(self.query.timing.request, self.query.api.list(&params)).await?;
+            self.health.heard();
+            for object in page.items {
+                self.writer.listed(object);
+            }
+            next = page.metadata.continue_.filter(|token| !token.is_empty());
+            if next.is_none() {
+                self.writer.finish();
+                return Ok(page.metadata.resource_version.unwrap_or_default());
+            }
+        }
+    }
+
+    /// Watches from `version` on until it is too old.
+    async fn follow(&mut self, mut version: String) {
+        loop {
+            let begin = Instant::now();
+            let end = match self.watch(&mut version).await {
+                Ok(end) | Err(end) => end,
+            };
+            if begin.elapsed() >= LIVED {
+                self.backoff.reset();
+            }
+            self.pause(&end).await;
+            if matches!(end, End::Expired) {
+                info!(
+                    resource = self.query.resource,
+                    "listing again, the last version is too old"
+                );
+                return;
+            }
+        }
+    }
+
+    /// One watch request.
+    async fn watch(&mut self, version: &mut String) -> Result<End, End> {
+        let params = self.watch_params();
+        let starting = self.query.api.watch(&params, version);
+        let mut events = pin!(timely_within(self.query.timing.request, starting).await?);
+        self.health.heard();
+        while let Some(event) = self.next(&mut events).await? {
+            self.health.heard();
+            self.backoff.reset();
+            self.apply(event, version)?;
+        }
+        Ok(End::Resume)
+    }
+
+    /// None where the stream ended.
+    async fn next(
+        &mut self,
+        events: &mut (impl Stream<Item = kube::Result<WatchEvent<K>>> + Unpin),
+    ) -> Result<Option<WatchEvent<K>>, End> {
+        let Ok(next) = timeout(self.query.timing.idle, events.try_next()).await else {
+            self.health.count(Code::Idle);
+            info!(resource = self.query.resource, "watch is silent, asking again");
+            return Err(End::Resume);
+        };
+        next.map_err(|error| End::from(Error::from(error)))
+    }
+
+    fn apply(&mut self, event: WatchEvent<K>, version: &mut String) -> Result<(), End> {
+        match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                remember(version, object.meta().resource_version.as_deref());
+                self.writer.applied(object);
+            }
+            WatchEvent::Deleted(object) => {
+                remember(version, object.meta().resource_version.as_deref());
+                self.writer.deleted(&object);
+            }
+            WatchEvent::Bookmark(bookmark) => {
+                remember(version, Some(&bookmark.metadata.resource_version));
+            }
+            WatchEvent::Error(status) => return Err(Error::from(kube::Error::Api(status)).into()),
+        }
+        Ok(())
+    }
+
+    /// Records why it ended, and waits before the next attempt.
+    async fn pause(&mut self, end: &End) {
+        let asked = match end {
+            End::Resume => None,
+            End::Expired => {
+                self.health.count(Code::Status(410));
+                None
+            }
+            End::Failed(code, error) => {
+                warn!(resource = self.query.resource, code = %code, %error, "watch failed");
+                self.health.failed(*code, error);
+                error.retry_after()
+            }
+        };
+        let pause = match end {
+            // What is in good order once is not when it happens again and again.
+            End::Resume | End::Expired => self.backoff.next_but_first(),
+            End::Failed(..) => self.backoff.next(),
+        };
+        tokio::time::sleep(pause.max(asked.unwrap_or_default())).await;
+    }
+
+    fn list_params(&self, next: Option<String>) -> ListParams {
+        ListParams {
+            label_selector: self.query.labels.clone(),
+            field_selector: self.query.fields.clone(),
+            limit: Some(self.query.page),
+            continue_token: next,
+            ..ListParams::default()
+        }
+    }
+
+    fn watch_params(&self) -> WatchParams {
+        WatchParams {
+            label_selector: self.query.labels.clone(),
+            field_selector: self.query.fields.clone(),
+            timeout: Some(WATCH_SECONDS),
+            bookmarks: true,
+            send_initial_events: false,
+        }
+    }
+}
+
+fn remember(version: &mut String, seen: Option<&str>) {
+    if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {
+        seen.clone_into(version);
+    }
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        match Code::of(&error) {
+            Code::Status(410) => Self::Expired,
+            code => Self::Failed(code, error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

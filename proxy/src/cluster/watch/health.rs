@@ -1,0 +1,267 @@
+//! How watches are, for readiness, metrics and the status page.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric as _, LabelValueEncoder,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use tokio::time::Instant;
+
+use crate::cluster::Error;
+use crate::lifecycle::readiness::{Latch, Readiness};
+
+/// So long must access be denied before it counts as more than a change of roles under way.
+const DENIED_FOR: Duration = Duration::from_secs(30);
+
+/// How often readiness is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// All watches of a process. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Watches(Arc<All>);
+
+#[derive(Debug, Default)]
+struct All {
+    healths: Mutex<Vec<Health>>,
+    errors: Family<ErrorLabels, Counter>,
+}
+
+/// How one watch is. Clones tell of the same.
+#[derive(Debug, Clone)]
+pub struct Health(Arc<One>);
+
+#[derive(Debug)]
+struct One {
+    resource: &'static str,
+    errors: Family<ErrorLabels, Counter>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    synced: bool,
+    /// The last event, bookmark or answer; before the first one, the start.
+    heard: Instant,
+    denied_since: Option<Instant>,
+    /// Since it was last heard of.
+    error: Option<String>,
+}
+
+/// A watch that cannot be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Problem {
+    /// Its first list is not complete.
+    NotSynced,
+    /// The API server keeps answering 401 or 403.
+    Denied,
+    Silent,
+}
+
+/// One line of a status page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub resource: &'static str,
+    pub synced: bool,
+    pub since_event: Duration,
+    pub error: Option<String>,
+}
+
+/// What went wrong, for metrics: few values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Code {
+    Status(u16),
+    Timeout,
+    /// Nothing was heard for long.
+    Idle,
+    /// The answer is not what it should be.
+    Decode,
+    /// No connection, or it broke.
+    Connection,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ErrorLabels {
+    resource: &'static str,
+    code: Code,
+}
+
+impl Code {
+    pub(super) fn of(error: &Error) -> Self {
+        match error {
+            Error::Timeout(_) => Self::Timeout,
+            Error::Request(error) => match &**error {
+                kube::Error::Api(status) => Self::Status(status.code),
+                kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => Self::Decode,
+                _ => Self::Connection,
+            },
+        }
+    }
+
+    fn denies(self) -> bool {
+        matches!(self, Self::Status(401 | 403))
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(code) => write!(f, "{code}"),
+            Self::Timeout => f.write_str("timeout"),
+            Self::Idle => f.write_str("idle"),
+            Self::Decode => f.write_str("decode"),
+            Self::Connection => f.write_str("connection"),
+        }
+    }
+}
+
+impl EncodeLabelValue for Code {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        fmt::Write::write_fmt(encoder, format_args!("{self}"))
+    }
+}
+
+impl Watches {
+    pub(super) fn add(&self, resource: &'static str) -> Health {
+        let health = Health(Arc::new(One {
+            resource,
+            errors: self.0.errors.clone(),
+            state: Mutex::new(State {
+                synced: false,
+                heard: Instant::now(),
+                denied_since: None,
+                error: None,
+            }),
+        }));
+        self.healths().push(health.clone());
+        health
+    }
+
+    /// All of them, in the order in which they were started.
+    pub fn reports(&self) -> Vec<Report> {
+        self.healths().iter().map(Health::report).collect()
+    }
+
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "watch_errors",
+            "Failures of watches on the API server",
+            self.0.errors.clone(),
+        );
+        registry.register_collector(Box::new(self.clone()));
+    }
+
+    /// Keeps the process from being ready as long as a watch has a [`Problem`]. Call it after the
+    /// watches were started; the task never ends.
+    ///
+    /// `silent` is for how long the API server may be away.
+    pub fn feed(&self, readiness: &Readiness, silent: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let mut latched: Vec<(Health, Option<Latch>)> = self
+            .healths()
+            .iter()
+            .map(|health| (health.clone(), Some(readiness.latch(health.0.resource))))
+            .collect();
+        let readiness = readiness.clone();
+        async move {
+            loop {
+                for (health, latch) in &mut latched {
+                    match health.problem(silent) {
+                        None => *latch = None,
+                        Some(_) if latch.is_some() => {}
+                        Some(_) => *latch = Some(readiness.latch(health.0.resource)),
+                    }
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
+
+    fn healths(&self) -> MutexGuard<'_, Vec<Health>> {
+        self.0.healths.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collector for Watches {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        // Several watches may be on the same resource, in different namespaces.
+        let mut ages = BTreeMap::<&str, f64>::new();
+        for report in self.reports() {
+            let age = ages.entry(report.resource).or_default();
+            *age = age.max(report.since_event.as_secs_f64());
+        }
+        let mut family = encoder.encode_descriptor(
+            "watch_seconds_since_event",
+            "Seconds since the API server was last heard on a watch",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (resource, age) in ages {
+            ConstGauge::new(age).encode(family.encode_family(&[("resource", resource)])?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Health {
+    pub fn report(&self) -> Report {
+        let state = self.state();
+        Report {
+            resource: self.0.resource,
+            synced: state.synced,
+            since_event: state.heard.elapsed(),
+            error: state.error.clone(),
+        }
+    }
+
+    /// Whether it can be relied on, where silence is worrying after `silent`.
+    pub fn problem(&self, silent: Duration) -> Option<Problem> {
+        let state = self.state();
+        if !state.synced {
+            return Some(Problem::NotSynced);
+        }
+        if state
+            .denied_since
+            .is_some_and(|since| since.elapsed() >= DENIED_FOR)
+        {
+            return Some(Problem::Denied);
+        }
+        (state.heard.elapsed() >= silent).then_some(Problem::Silent)
+    }
+
+    pub(super) fn synced(&self) {
+        self.state().synced = true;
+    }
+
+    pub(super) fn heard(&self) {
+        let mut state = self.state();
+        state.heard = Instant::now();
+        state.denied_since = None;
+        state.error = None;
+    }
+
+    pub(super) fn failed(&self, code: Code, error: &Error) {
+        self.count(code);
+        let mut state = self.state();
+        state.error = Some(error.to_string());
+        state.denied_since = code
+            .denies()
+            .then(|| state.denied_since.unwrap_or_else(Instant::now));
+    }
+
+    pub(super) fn count(&self, code: Code) {
+        let resource = self.0.resource;
+        self.0.errors.get_or_create(&ErrorLabels { resource, code }).inc();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

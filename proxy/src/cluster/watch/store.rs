@@ -1,0 +1,213 @@
+//! What a watch knows: one writer, many readers.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use kube::Resource;
+use tokio::sync::watch;
+
+/// Namespace and name; the namespace is empty for objects that have none.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    pub namespace: Box<str>,
+    pub name: Box<str>,
+}
+
+impl Key {
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    pub fn of(object: &impl Resource) -> Self {
+        let meta = object.meta();
+        Self::new(
+            meta.namespace.as_deref().unwrap_or_default(),
+            meta.name.as_deref().unwrap_or_default(),
+        )
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A difference in what is stored of one object. At least one side is there.
+///
+/// An object that was deleted and made again may be told as one change: compare what tells
+/// them apart, such as the uid.
+#[derive(Debug)]
+pub struct Change<'a, T> {
+    pub key: &'a Key,
+    pub before: Option<&'a Arc<T>>,
+    pub after: Option<&'a Arc<T>>,
+}
+
+/// Reads what a watch knows. Clones read the same.
+#[derive(Debug)]
+pub struct Reader<T> {
+    objects: Arc<RwLock<HashMap<Key, Arc<T>>>>,
+    synced: watch::Receiver<bool>,
+}
+
+impl<T> Clone for Reader<T> {
+    fn clone(&self) -> Self {
+        Self {
+            objects: Arc::clone(&self.objects),
+            synced: self.synced.clone(),
+        }
+    }
+}
+
+impl<T> Reader<T> {
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<T>> {
+        self.read().get(&Key::new(namespace, name)).cloned()
+    }
+
+    /// Everything, in no order.
+    pub fn all(&self) -> Vec<(Key, Arc<T>)> {
+        let objects = self.read();
+        objects
+            .iter()
+            .map(|(key, object)| (key.clone(), Arc::clone(object)))
+            .collect()
+    }
+
+    /// Looks at everything; nothing changes meanwhile, so `look` must be quick.
+    pub fn for_each(&self, mut look: impl FnMut(&Key, &Arc<T>)) {
+        self.read().iter().for_each(|(key, object)| look(key, object));
+    }
+
+    pub fn len(&self) -> usize {
+        self.read().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Everything was listed once.
+    pub fn is_synced(&self) -> bool {
+        *self.synced.borrow()
+    }
+
+    /// Resolves when everything was listed once; never, where the watch was given up before that.
+    pub async fn synced(&self) {
+        let mut synced = self.synced.clone();
+        if synced.wait_for(|synced| *synced).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<Key, Arc<T>>> {
+        self.objects.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Keep<K, T> = Box<dyn Fn(K) -> Option<T> + Send>;
+type Changed<T> = Box<dyn FnMut(Change<'_, T>) + Send>;
+
+pub(super) struct Writer<K, T> {
+    objects: Arc<RwLock<HashMap<Key, Arc<T>>>>,
+    synced: watch::Sender<bool>,
+    keep: Keep<K, T>,
+    changed: Changed<T>,
+    /// What the list that is under way has shown so far.
+    seen: HashSet<Key>,
+}
+
+pub(super) fn new<K, T>(
+    keep: impl Fn(K) -> Option<T> + Send + 'static,
+    changed: impl FnMut(Change<'_, T>) + Send + 'static,
+) -> (Reader<T>, Writer<K, T>) {
+    let objects = Arc::default();
+    let (sender, synced) = watch::channel(false);
+    let reader = Reader {
+        objects: Arc::clone(&objects),
+        synced,
+    };
+    let writer = Writer {
+        objects,
+        synced: sender,
+        keep: Box::new(keep),
+        changed: Box::new(changed),
+        seen: HashSet::new(),
+    };
+    (reader, writer)
+}
+
+impl<K: Resource, T: PartialEq> Writer<K, T> {
+    /// A list begins, possibly after another one that broke off.
+    pub(super) fn begin(&mut self) {
+        self.seen.clear();
+    }
+
+    pub(super) fn listed(&mut self, object: K) {
+        self.seen.insert(Key::of(&object));
+        self.applied(object);
+    }
+
+    /// The list is complete: what it did not show is gone.
+    pub(super) fn finish(&mut self) {
+        let seen = std::mem::take(&mut self.seen);
+        let gone: Vec<Key> = {
+            let objects = self.write();
+            let unseen = objects.keys().filter(|key| !seen.contains(*key));
+            unseen.cloned().collect()
+        };
+        for key in gone {
+            self.replace(&key, None);
+        }
+    }
+
+    pub(super) fn synced(&self) {
+        self.synced
+            .send_if_modified(|synced| !std::mem::replace(synced, true));
+    }
+
+    pub(super) fn applied(&mut self, object: K) {
+        let key = Key::of(&object);
+        let kept = (self.keep)(object);
+        self.replace(&key, kept);
+    }
+
+    pub(super) fn deleted(&mut self, object: &K) {
+        self.replace(&Key::of(object), None);
+    }
+
+    fn replace(&mut self, key: &Key, after: Option<T>) {
+        let before = self.write().get(key).cloned();
+        if before.as_deref() == after.as_ref() {
+            return;
+        }
+        let after = after.map(Arc::new);
+        match &after {
+            Some(after) => self.write().insert(key.clone(), Arc::clone(after)),
+            None => self.write().remove(key),
+        };
+        (self.changed)(Change {
+            key,
+            before: before.as_ref(),
+            after: after.as_ref(),
+        });
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Key, Arc<T>>> {
+        self.objects.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
