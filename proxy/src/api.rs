@@ -1,4 +1,5 @@
 //! What Kubernetes and we agree on: kinds, labels, annotations, names. Types without behaviour.
 
+pub mod condition;
 pub mod destination;
 pub mod labels;
