@@ -10,6 +10,7 @@
 
 mod harness;
 
+mod api_server;
 mod applications;
 mod clients;
 mod live;

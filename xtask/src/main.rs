@@ -4,6 +4,7 @@ mod bench;
 mod build_ebpf;
 mod daemon;
 mod demo;
+mod kubernetes;
 mod lint;
 mod machine;
 mod modules;
@@ -29,6 +30,8 @@ enum Task {
     Demo(demo::Options),
     /// Set everything up and pass everything that CI passes
     Test(test::Options),
+    /// Build Kubernetes (about 6 minutes, once) and fetch what runs containers, for tests on real clusters
+    Kubernetes(kubernetes::Options),
     /// Measure against other proxies, side by side in one run
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -55,6 +58,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::BuildEbpf(options) => build_ebpf::run(options).map(drop),
         Task::Demo(options) => demo::run(options),
         Task::Test(options) => test::run(options),
+        Task::Kubernetes(options) => kubernetes::run(options),
         Task::Bench(bench) => bench::run(bench),
         Task::Lint(options) => lint::run(options),
         Task::Modules(options) => modules::run(options),

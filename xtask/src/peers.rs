@@ -3,9 +3,10 @@
 //!
 //! What is installed is used. Otherwise servers are unpacked from Debian's
 //! packages into a private folder ([`debian`]), Envoy comes from a Python
-//! wheel ([`envoy`]), and tools without services are installed by apt-get.
+//! wheel ([`envoy`]), Kubernetes is built ([`crate::kubernetes`]), and tools
+//! without services are installed by apt-get.
 
-mod debian;
+pub(crate) mod debian;
 mod envoy;
 mod node;
 
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 
+use crate::kubernetes;
 use crate::shell;
 use crate::workspace;
 
@@ -48,6 +50,8 @@ enum Origin {
         package: &'static str,
     },
     EnvoyWheel,
+    /// Built out of Go modules, in the version that the tests are made for.
+    Kubernetes,
 }
 
 const fn unpacked(
@@ -68,6 +72,14 @@ const fn installed(name: &'static str, version: &'static str, package: &'static 
         name,
         version,
         origin: Origin::Installed { package },
+    }
+}
+
+const fn kubernetes(name: &'static str, version: &'static str) -> Known {
+    Known {
+        name,
+        version,
+        origin: Origin::Kubernetes,
     }
 }
 
@@ -95,6 +107,10 @@ const KNOWN: &[Known] = &[
         version: "--version",
         origin: Origin::EnvoyWheel,
     },
+    kubernetes("etcd", "--version"),
+    kubernetes("helm", "version --short"),
+    kubernetes("kube-apiserver", "--version"),
+    kubernetes("kubectl", "version --client"),
     installed("openssl", "version", "openssl"),
     installed("curl", "--version", "curl"),
     installed("python3", "--version", "python3"),
@@ -202,6 +218,7 @@ fn peer(known: &Known) -> Result<Peer> {
         Origin::Unpacked { package, program } => debian::unpack(package, program)?,
         Origin::Installed { package } => debian::install(package, known.name)?,
         Origin::EnvoyWheel => envoy::fetch()?,
+        Origin::Kubernetes => kubernetes::build_alone()?.join(known.name),
     };
     described(known, program.clone())
         .with_context(|| format!("{} does not run on this machine", program.display()))
@@ -213,12 +230,14 @@ fn present(known: &Known) -> Option<Peer> {
         Origin::Unpacked { package, program } => Some(debian::unpacked(package, program)),
         Origin::Installed { .. } => None,
         Origin::EnvoyWheel => Some(envoy::program()),
+        Origin::Kubernetes => kubernetes::programs().ok().map(|folder| folder.join(known.name)),
     };
     let installed = match known.origin {
         Origin::Unpacked {
             package: POSTGRESQL,
             program,
         } => Some(Path::new("/").join(program)),
+        Origin::Kubernetes => None,
         Origin::Unpacked { .. } | Origin::Installed { .. } | Origin::EnvoyWheel => shell::find(known.name),
     };
     [installed, private]

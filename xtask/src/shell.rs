@@ -66,8 +66,8 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 ///
 /// Status 1 is fine (wrk says its version as part of its usage); 127 is the
 /// loader's, for a program that lacks a library.
-pub(crate) fn version(program: &Path, argument: &str) -> Option<String> {
-    let output = Command::new(program).arg(argument).output().ok()?;
+pub(crate) fn version(program: &Path, arguments: &str) -> Option<String> {
+    let output = Command::new(program).args(arguments.split(' ')).output().ok()?;
     output.status.code().filter(|code| *code <= 1)?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text).replace(&program.display().to_string(), "");

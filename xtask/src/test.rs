@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::build_ebpf;
+use crate::kubernetes;
 use crate::lint;
 use crate::machine;
 use crate::peers;
@@ -30,8 +31,8 @@ pub(crate) struct Options {
     filters: Vec<String>,
 }
 
-/// What comes besides lint: kernel object, peers, build, two test runs, grep.
-const STEPS: usize = 6;
+/// What comes besides lint: kernel object, Kubernetes, peers, build, two test runs, grep.
+const STEPS: usize = 7;
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let unfit = announce_fitness()?;
@@ -43,6 +44,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !options.no_lint {
         lint::steps(&mut progress)?;
     }
+    kubernetes::build(&mut progress)?;
     progress.step("third-party servers and clients");
     let peer_list = provide_peers()?;
     progress.command(

@@ -17,14 +17,14 @@ use crate::workspace;
 const WAIT_FOR_LOCK: [&str; 2] = ["-o", "DPkg::Lock::Timeout=300"];
 
 /// Where [`unpack`] puts the starter of a package's program.
-pub(super) fn unpacked(package: &str, program: &str) -> PathBuf {
+pub(crate) fn unpacked(package: &str, program: &str) -> PathBuf {
     let name = Path::new(program).file_name().expect("a program has a name");
     folder(package).join("bin").join(name)
 }
 
 /// Downloads a package with what it needs and this machine lacks, and unpacks
 /// all of it below the cache.
-pub(super) fn unpack(package: &str, program: &str) -> Result<PathBuf> {
+pub(crate) fn unpack(package: &str, program: &str) -> Result<PathBuf> {
     need_apt(package)?;
     let folder = folder(package);
     if !folder.join("root").join(program).exists() {
@@ -37,7 +37,7 @@ pub(super) fn unpack(package: &str, program: &str) -> Result<PathBuf> {
     write_starter(&folder, program)
 }
 
-pub(super) fn install(package: &str, program: &str) -> Result<PathBuf> {
+pub(crate) fn install(package: &str, program: &str) -> Result<PathBuf> {
     need_apt(package)?;
     if !shell::can_be_root() {
         bail!("{package} can only be installed by root: apt-get install {package}");
@@ -50,6 +50,11 @@ pub(super) fn install(package: &str, program: &str) -> Result<PathBuf> {
         .args(["install", "-y", "--no-install-recommends", package]);
     output(command.env("DEBIAN_FRONTEND", "noninteractive"))?;
     shell::find(program).with_context(|| format!("{package} brought no {program}"))
+}
+
+/// The unpacked tree of a package.
+pub(crate) fn root(package: &str) -> PathBuf {
+    folder(package).join("root")
 }
 
 fn folder(package: &str) -> PathBuf {
