@@ -6,6 +6,7 @@ pub mod cleanup;
 pub mod crds;
 pub mod doctor;
 pub mod explain;
+pub mod get;
 pub mod healthcheck;
 pub mod manager;
 pub mod run;
@@ -47,6 +48,7 @@ pub fn start(role: Role) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Role::Probe => Ok(probe_main()),
+        Role::Get(arguments) => get::get(&arguments),
         Role::Sandbox(arguments) => run::sandbox_only(&arguments),
     }
 }

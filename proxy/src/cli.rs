@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use http::StatusCode;
+use http::{StatusCode, Uri};
 use ipnet::IpNet;
 
 use crate::telemetry::logging;
@@ -70,6 +70,9 @@ pub enum Role {
     /// Connect to an address, for the self test of the eBPF programs
     #[command(name = "__probe", hide = true)]
     Probe,
+    /// Ask the health application, for `helm test`
+    #[command(name = "__get", hide = true)]
+    Get(Get),
     /// The sandbox of `run` alone, without any proxy: for tests
     #[command(name = "__sandbox", hide = true)]
     Sandbox(SandboxOnly),
@@ -299,6 +302,17 @@ pub struct Enter {
 pub struct Watch {
     /// Folder of the sandbox below /run
     pub directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Get {
+    /// How long it may take until everything is well, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "0")]
+    pub within: u16,
+
+    /// What to ask
+    #[arg(value_name = "URL", required = true)]
+    pub urls: Vec<Uri>,
 }
 
 #[derive(Debug, Args)]

@@ -1,0 +1,33 @@
+{{/* The settings of all components, as `transparent-proxy` reads them. */}}
+{{- define "transparent-proxy.configFile" -}}
+{{- $config := .Values.config -}}
+{{- $file := dict
+  "tenantMode" $config.tenantMode
+  "managedNamespacesMode" $config.managedNamespacesMode
+  "defaultScope" $config.security.accessControl.destinations.defaultScope
+  "executionIntervalMinutes" (int $config.manager.executionIntervalMinutes)
+  "secrets" (dict "namespaces" (include "transparent-proxy.secretNamespaces" . | fromJsonArray))
+  "http" (dict "retry" (dict "maxRetries" (int $config.http.retry.maxRetries) "statusCodes" $config.http.retry.statusCodes))
+  "logging" (dict "level" $config.logging.level "format" $config.logging.format "access" $config.logging.access)
+  "metrics" (dict "enabled" $config.metrics.prometheus.enabled)
+  "ebpf" (dict "enabled" .Values.deployment.ebpf.enabled "cgroupRoot" "/host/cgroup")
+  "targetPorts" $config.tcp.targetPortRange
+  "limits" (dict "connectionsPerPod" (int $config.tcp.maxConnectionsPerPod))
+  "drainSeconds" (include "transparent-proxy.drainSeconds" . | int)
+-}}
+{{- with $config.integration.destinationService.defaultInstanceName }}{{ $_ := set $file "defaultInstanceName" . }}{{ end -}}
+{{- with $config.clusterDomain }}{{ $_ := set $file "clusterDomain" . }}{{ end -}}
+{{- if .Values.additionalCAs.secretName }}{{ $_ := set $file "additionalCas" "/etc/additional-cas/ca.pem" }}{{ end -}}
+{{- toPrettyJson $file -}}
+{{- end }}
+
+{{/* Besides the installation namespace, each once; a JSON array. */}}
+{{- define "transparent-proxy.secretNamespaces" -}}
+{{- without (.Values.config.integration.secrets.namespaces | uniq | sortAlpha) .Release.Namespace | toJson -}}
+{{- end }}
+
+{{/* The end of the process must come before the kubelet's patience ends. */}}
+{{- define "transparent-proxy.drainSeconds" -}}
+{{- $grace := int .Values.deployment.terminationGracePeriodSeconds -}}
+{{- sub $grace (min 10 (div $grace 2)) -}}
+{{- end }}
