@@ -28,6 +28,7 @@ use proxy_common::{Endpoint, Flow, Ip, Origin, Target};
 pub mod cgroup;
 pub mod foreign;
 pub mod kernel_log;
+pub mod pods;
 pub mod self_test;
 
 mod callers;
