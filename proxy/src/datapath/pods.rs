@@ -111,6 +111,10 @@ struct Scanner {
 impl PodCgroups {
     /// Knows nothing yet. `place` is the attach point, or any directory above the pods.
     pub fn new(place: &Path) -> Self {
+        Self::with_events(place, Events::new())
+    }
+
+    fn with_events(place: &Path, events: Events) -> Self {
         Self(Arc::new(Shared {
             place: place.to_owned(),
             known: watch::Sender::default(),
@@ -120,7 +124,7 @@ impl PodCgroups {
                 last: None,
                 seen: HashMap::new(),
             }),
-            events: Events::new(),
+            events,
         }))
     }
 
@@ -146,7 +150,7 @@ impl PodCgroups {
         }
         let mut scanner = self.0.scanner.lock().await;
         // A walk that began after the question answers it.
-        if scanner.last.is_none_or(|(began, _)| began < asked)
+        if scanner.last.is_none_or(|(began, _)| began <= asked)
             && let Err(error) = self.scan_with(&mut scanner).await
         {
             warn!(%error, cause = %cause(&error), cgroup, "a caller cannot be identified");
@@ -250,3 +254,6 @@ impl Scanner {
 fn cause(error: &Error) -> String {
     std::error::Error::source(error).map_or_else(String::new, ToString::to_string)
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,15 @@ impl Events {
         }
     }
 
+    /// As on a system that has none left.
+    #[cfg(test)]
+    pub(super) fn none() -> Self {
+        Self {
+            inotify: None,
+            complete: AtomicBool::new(false),
+        }
+    }
+
     /// Asks for what is made in a directory, and removed from it. Doing it again changes
     /// nothing; with the directory the watch is gone.
     pub(super) fn watch(&self, directory: &Path) -> bool {

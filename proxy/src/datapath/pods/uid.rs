@@ -152,13 +152,16 @@ mod tests {
             .collect()
     }
 
+    const ROOTS: &[&[&str]] = &[&[], &["kubelet"], &["docker", "4fe2", "kubelet"]];
+    const CLASSES: &[&str] = &["", "burstable", "besteffort"];
+
     proptest! {
         #[test]
         fn whatever_the_kubelet_names_is_understood(
             uid in any_uid(),
             systemd: bool,
-            root in select(&[&[][..], &["kubelet"], &["docker", "4fe2", "kubelet"]][..]),
-            class in select(&["", "burstable", "besteffort"][..]),
+            root in select(ROOTS),
+            class in select(CLASSES),
             below in "(/[a-z0-9.-]{1,20}){0,3}",
         ) {
             let pod = kubelets_name(systemd, root, class, &uid);
