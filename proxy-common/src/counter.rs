@@ -13,8 +13,12 @@ pub enum Counter {
     RefusedPort,
     /// Refused: UDP to a virtual IP.
     RefusedUdp,
+    /// Refused: a destination for another namespace.
+    RefusedScope,
     /// Refused: the kernel had no memory to remember the connection.
     RefusedMemory,
+    /// A refusal could not be reported (ring buffer full); it was a refusal all the same.
+    ReportLost,
     /// The origin of a connection was handed to the accepted socket.
     OriginRecorded,
     /// The origin of a connection could not be kept (map full, no memory).
@@ -22,7 +26,7 @@ pub enum Counter {
 }
 
 impl Counter {
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 10;
 
     pub const fn index(self) -> u32 {
         self as u32

@@ -1,7 +1,7 @@
 //! What the eBPF programs and the proxy process agree on.
 //!
-//! The keys and values of the maps ([`address`], [`flow`], [`counter`]) and the
-//! decision about a connect attempt ([`verdict()`]), which is pure so that it can be
+//! The keys and values of the maps ([`address`], [`scope`], [`flow`], [`counter`]), the
+//! reports of refusals ([`refused`]) and the decision about a connect attempt ([`verdict()`]), which is pure so that it can be
 //! tested where no kernel is needed.
 #![no_std]
 #![expect(
@@ -12,16 +12,20 @@
 pub mod address;
 pub mod counter;
 pub mod flow;
+pub mod refused;
+pub mod scope;
 pub mod verdict;
 
 pub use address::{Endpoint, Ip};
 pub use counter::Counter;
 pub use flow::{Flow, Origin, Wanted};
+pub use refused::Refused;
+pub use scope::{NamespaceNumber, Target};
 pub use verdict::{Attempt, Refusal, Tables, Transport, Verdict, verdict};
 
 #[cfg(feature = "user")]
 mod user {
-    use super::{Endpoint, Flow, Ip, Origin, Wanted};
+    use super::{Endpoint, Flow, Ip, NamespaceNumber, Origin, Refused, Target, Wanted};
 
     /// The kernel reads and writes these types as plain bytes.
     macro_rules! pod {
@@ -33,5 +37,14 @@ mod user {
         )+};
     }
 
-    pod!(Ip, Endpoint, Flow, Origin, Wanted);
+    pod!(
+        Ip,
+        Endpoint,
+        Flow,
+        NamespaceNumber,
+        Origin,
+        Refused,
+        Target,
+        Wanted
+    );
 }

@@ -1,6 +1,7 @@
 //! What happens to a connect attempt.
 
 use crate::address::{Endpoint, Ip};
+use crate::scope::{NamespaceNumber, Target};
 
 /// What the hook knows of the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,10 +42,12 @@ pub struct Attempt {
 pub trait Tables {
     /// Is this one of our virtual IPs?
     fn is_virtual(&self, ip: &Ip) -> bool;
-    /// The proxy's address for a virtual IP and port.
-    fn target(&self, address: &Endpoint) -> Option<Endpoint>;
+    /// Where a virtual IP and port lead to.
+    fn target(&self, address: &Endpoint) -> Option<Target>;
     /// Is the connecting socket one of the proxy's own?
     fn is_exempt(&self) -> bool;
+    /// The namespace of the calling task, if user space has said which it is.
+    fn caller(&self) -> Option<NamespaceNumber>;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,16 +63,39 @@ pub enum Verdict {
     Refuse(Refusal),
 }
 
+/// The numbers are what [`Refused`](crate::Refused) carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Refusal {
     /// No destination serves this port of the virtual IP.
-    Port,
+    Port = 1,
     /// Destinations are TCP.
-    Udp,
+    Udp = 2,
+    /// The destination is for another namespace than the caller's.
+    Scope = 3,
+}
+
+impl Refusal {
+    pub const fn from_code(code: u32) -> Option<Self> {
+        match code {
+            1 => Some(Self::Port),
+            2 => Some(Self::Udp),
+            3 => Some(Self::Scope),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    pub const fn code(self) -> u32 {
+        self as u32
+    }
 }
 
 /// Decides about one attempt. The first question is the only one that foreign
-/// connections cost.
+/// connections cost; who calls is asked only where not everybody may.
+///
+/// A caller that nobody knows is redirected: user space may not have seen its cgroup yet,
+/// and looks again when it accepts the connection.
 #[inline(always)]
 pub fn verdict(attempt: &Attempt, tables: &impl Tables) -> Verdict {
     if !tables.is_virtual(&attempt.address.ip) || matches!(attempt.transport, Transport::Other) {
@@ -81,9 +107,13 @@ pub fn verdict(attempt: &Attempt, tables: &impl Tables) -> Verdict {
     if matches!(attempt.transport, Transport::Udp) {
         return Verdict::Refuse(Refusal::Udp);
     }
-    match tables.target(&attempt.address) {
-        Some(target) => Verdict::Redirect(target),
-        None => Verdict::Refuse(Refusal::Port),
+    let Some(target) = tables.target(&attempt.address) else {
+        return Verdict::Refuse(Refusal::Port);
+    };
+    if target.is_for_anybody() || tables.caller().is_none_or(|caller| target.is_for(caller)) {
+        Verdict::Redirect(target.proxy)
+    } else {
+        Verdict::Refuse(Refusal::Scope)
     }
 }
 

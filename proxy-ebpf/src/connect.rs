@@ -10,9 +10,14 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use aya_log_ebpf::trace;
-use proxy_common::{Attempt, Counter, Endpoint, Ip, Origin, Refusal, Tables, Verdict, Wanted, verdict};
+use proxy_common::{
+    Attempt, Counter, Endpoint, Ip, NamespaceNumber, Origin, Refusal, Refused, Tables, Target, Verdict,
+    Wanted, verdict,
+};
 
-use crate::maps::{self, EXEMPT, HAVE_SET_RETVAL, TARGETS, VIRTUAL_IPS, WANTED, count};
+use crate::maps::{
+    self, CALLERS, EXEMPT, HAVE_SET_RETVAL, REFUSALS, REPORT_REFUSALS, TARGETS, VIRTUAL_IPS, WANTED, count,
+};
 use crate::sock_addr::{Call, PROCEED, REFUSE};
 
 const ECONNREFUSED: i32 = 111;
@@ -66,7 +71,9 @@ fn decide(context: &SockAddrContext, address: Endpoint) -> Result<Option<Endpoin
             count(match reason {
                 Refusal::Port => Counter::RefusedPort,
                 Refusal::Udp => Counter::RefusedUdp,
+                Refusal::Scope => Counter::RefusedScope,
             });
+            report(address, reason);
             trace!(
                 context,
                 "connect to {:i} port {} refused",
@@ -111,6 +118,22 @@ fn origin(context: &SockAddrContext, address: Endpoint) -> Origin {
     Origin::new(address, cgroup, netns, now)
 }
 
+/// Tells user space, if somebody listens and there is room. Nothing depends on it.
+#[inline(always)]
+fn report(address: Endpoint, reason: Refusal) {
+    if REPORT_REFUSALS.load() == 0 {
+        return;
+    }
+    // SAFETY: helpers without arguments.
+    let (cgroup, now) = unsafe { (bpf_get_current_cgroup_id(), bpf_ktime_get_ns()) };
+    if REFUSALS
+        .output(&Refused::new(cgroup, now, address, reason), 0)
+        .is_err()
+    {
+        count(Counter::ReportLost);
+    }
+}
+
 #[inline(always)]
 fn refuse(errno: i32) -> i32 {
     if HAVE_SET_RETVAL.load() != 0 {
@@ -138,7 +161,7 @@ impl Tables for KernelMaps {
     }
 
     #[inline(always)]
-    fn target(&self, address: &Endpoint) -> Option<Endpoint> {
+    fn target(&self, address: &Endpoint) -> Option<Target> {
         // SAFETY: the entry is written as a whole, by user space.
         unsafe { TARGETS.get(address) }.copied()
     }
@@ -147,5 +170,13 @@ impl Tables for KernelMaps {
     fn is_exempt(&self) -> bool {
         // SAFETY: the socket of the context.
         unsafe { maps::stored(&EXEMPT, self.socket) }.is_some()
+    }
+
+    /// Of the task: its cgroup says which container it is in. The socket's could be another
+    /// one, if it was handed over.
+    #[inline(always)]
+    fn caller(&self) -> Option<NamespaceNumber> {
+        // SAFETY: a helper without arguments; the entry is written as a whole, by user space.
+        unsafe { CALLERS.get(bpf_get_current_cgroup_id()) }.copied()
     }
 }

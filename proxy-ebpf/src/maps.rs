@@ -5,25 +5,39 @@ use core::ptr;
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock};
-use aya_ebpf::btf_maps::{HashMap, PerCpuArray, SkStorage};
+use aya_ebpf::btf_maps::{HashMap, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::helpers::generated::{bpf_map_update_elem, bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::btf_map;
-use proxy_common::{Counter, Endpoint, Flow, Ip, Origin, Wanted};
+use proxy_common::{Counter, Endpoint, Flow, Ip, NamespaceNumber, Origin, Refused, Target, Wanted};
 
 /// Whether the kernel has `bpf_set_retval` (5.18); set by the loader. Without it a
 /// refused `connect` fails with EPERM.
 #[unsafe(no_mangle)]
 pub static HAVE_SET_RETVAL: Global<u8> = Global::new(1);
 
+/// Whether somebody reads [`REFUSALS`]; set by the loader.
+#[unsafe(no_mangle)]
+pub static REPORT_REFUSALS: Global<u8> = Global::new(0);
+
 /// Virtual IP → how many of its ports are served. User space alone writes it, so
 /// entries may be allocated one by one.
 #[btf_map]
 pub static VIRTUAL_IPS: HashMap<Ip, u32, 32_768, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
-/// Virtual IP and port → the proxy's listener for it. As many as there are target
-/// ports for destinations, and then some.
+/// Virtual IP and port → the proxy's listener for it, and whom it is for. As many as
+/// there are target ports for destinations, and then some.
 #[btf_map]
-pub static TARGETS: HashMap<Endpoint, Endpoint, 65_536, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+pub static TARGETS: HashMap<Endpoint, Target, 65_536, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// cgroup id → namespace of the pod it belongs to. Some hundred pods with a handful of
+/// cgroups each; the rest is for containers that make cgroups of their own.
+#[btf_map]
+pub static CALLERS: HashMap<u64, NamespaceNumber, 65_536, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// What was refused to whom. Room for some 1,300 reports that nobody has read yet; the
+/// kernel wants a power of two that is a multiple of the page size, which may be 64 KiB.
+#[btf_map]
+pub static REFUSALS: RingBuf<Refused, 65_536> = RingBuf::new();
 
 /// On the connecting socket.
 #[btf_map]

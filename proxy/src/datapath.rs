@@ -1,8 +1,8 @@
 //! The kernel side: loads the eBPF programs, attaches them to cgroups, fills their maps.
 //!
 //! # Expected flow
-//! [`Datapath::load`], then [`Datapath::virtual_ips`] to say what is redirected where,
-//! then [`Datapath::attach`] once the listeners are ready. When stopping,
+//! [`Datapath::load`], then [`Datapath::virtual_ips`] to say what is redirected where and
+//! [`Datapath::callers`] to say who is who, then [`Datapath::attach`] once the listeners are ready. When stopping,
 //! [`Datapath::stop_redirecting`] first, so that handshakes under way end well, then
 //! [`Datapath::detach`] (or drop it).
 //!
@@ -15,30 +15,38 @@
 //! type information (`/sys/kernel/btf`) is not needed.
 
 use std::path::Path;
+use std::time::Duration;
 
 use aya::maps::{HashMap, MapData, PerCpuArray, SkStorage};
 use aya::programs::cgroup_sock_addr::CgroupSockAddrLink;
 use aya::programs::sock_ops::SockOpsLink;
 use aya::programs::{CgroupAttachMode, CgroupSockAddr, Program, SockOps};
 use aya::{Ebpf, EbpfLoader};
-use proxy_common::{Endpoint, Flow, Ip, Origin};
+use nix::time::{ClockId, clock_gettime};
+use proxy_common::{Endpoint, Flow, Ip, Origin, Target};
 
 pub mod cgroup;
 pub mod foreign;
 pub mod kernel_log;
+pub mod pods;
 pub mod self_test;
 
+mod callers;
 mod counters;
 mod error;
 mod exempt;
 mod origin;
+mod refusals;
 mod virtual_ips;
 
+pub use callers::{Callers, CallersError};
 pub use counters::{Counters, Snapshot};
 pub use error::Error;
 pub use exempt::Exempt;
 pub use kernel_log::KernelLog;
 pub use origin::{Caller, Origins};
+pub use proxy_common::{NamespaceNumber, Refusal};
+pub use refusals::{Refusals, RefusedConnect};
 pub use virtual_ips::{VirtualIpError, VirtualIps};
 
 use foreign::Hook;
@@ -56,6 +64,8 @@ pub struct Options {
     pub ipv6: bool,
     /// Tell the accepted socket who connected; costs a program on every TCP connection.
     pub origin_record: bool,
+    /// Report every refusal, for [`Datapath::refusals`].
+    pub refusal_record: bool,
     /// Let the programs report every decision. Off, the verifier removes that code.
     pub kernel_log: bool,
     /// Refuse with EPERM, as on kernels before 5.18, which offer nothing else.
@@ -67,6 +77,7 @@ impl Default for Options {
         Self {
             ipv6: ipv6_usable(),
             origin_record: false,
+            refusal_record: false,
             kernel_log: false,
             refuse_with_eperm: false,
         }
@@ -88,6 +99,7 @@ pub struct Datapath {
     other_links: Vec<Link>,
     ebpf: Ebpf,
     virtual_ips: VirtualIps,
+    callers: Callers,
     exempt: Exempt,
     origins: Origins,
     counters: Counters,
@@ -109,8 +121,9 @@ impl Datapath {
             other_links: Vec::new(),
             virtual_ips: VirtualIps::new(
                 hash_map::<Ip, u32>(&mut ebpf, "VIRTUAL_IPS")?,
-                hash_map::<Endpoint, Endpoint>(&mut ebpf, "TARGETS")?,
+                hash_map::<Endpoint, Target>(&mut ebpf, "TARGETS")?,
             ),
+            callers: Callers::new(hash_map(&mut ebpf, "CALLERS")?),
             exempt: Exempt::new(socket_storage(&mut ebpf, "EXEMPT")?),
             origins: Origins::new(
                 socket_storage::<Origin>(&mut ebpf, "ORIGINS")?,
@@ -169,6 +182,10 @@ impl Datapath {
         self.virtual_ips.clone()
     }
 
+    pub fn callers(&self) -> Callers {
+        self.callers.clone()
+    }
+
     pub fn exempt(&self) -> Exempt {
         self.exempt.clone()
     }
@@ -179,6 +196,15 @@ impl Datapath {
 
     pub fn counters(&self) -> Counters {
         self.counters.clone()
+    }
+
+    /// What the hook refuses, if [`Options::refusal_record`] asked for it. Once, and from
+    /// within a tokio runtime.
+    pub fn refusals(&mut self) -> Result<Option<Refusals>, Error> {
+        if !self.options.refusal_record {
+            return Ok(None);
+        }
+        Refusals::new(&mut self.ebpf)
     }
 
     /// The programs' own reports, if [`Options::kernel_log`] asked for them. Once.
@@ -249,6 +275,7 @@ fn create_maps(options: Options) -> Result<Ebpf, Error> {
         .btf(None)
         .override_global("AYA_LOG_LEVEL", &log_level, true)
         .override_global("HAVE_SET_RETVAL", &have_set_retval, true)
+        .override_global("REPORT_REFUSALS", &u8::from(options.refusal_record), true)
         .load(&PROGRAMS.0)
         .map_err(error::loading)
 }
@@ -283,6 +310,13 @@ fn attach_program(
         let id = program.attach(cgroup, MODE)?;
         Ok(Link::SockAddr(program.take_link(id)?))
     }
+}
+
+/// The clock of `bpf_ktime_get_ns`.
+fn monotonic() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .expect("every Linux has a monotonic clock")
+        .into()
 }
 
 fn hash_map<K: aya::Pod, V: aya::Pod>(

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use transparent_proxy::datapath::{Datapath, Error, Options, Origins};
+use transparent_proxy::datapath::{Datapath, Error, NamespaceNumber, Options, Origins};
 
 use crate::harness::node::{self, Network, PROXY4, PROXY6, Pod, at, lonely_node};
 
@@ -18,6 +18,9 @@ mod origin;
 
 /// Nothing here takes longer than milliseconds; this is for machines under load.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The namespace of a target that is for everybody.
+const ANYBODY: NamespaceNumber = NamespaceNumber::NONE;
 
 const VIRTUAL4: &str = "10.96.0.10";
 const VIRTUAL6: &str = "fd00:96::10";
@@ -64,8 +67,12 @@ impl Hooked {
         let port = proxy.local_addr().unwrap().port();
         let mut datapath = Datapath::load(&options).unwrap_or_else(|error| panic!("{error:?}"));
         let virtual_ips = datapath.virtual_ips();
-        virtual_ips.insert(at(VIRTUAL4, 80), at(PROXY4, port)).unwrap();
-        virtual_ips.insert(at(VIRTUAL6, 80), at(PROXY6, port)).unwrap();
+        virtual_ips
+            .insert(at(VIRTUAL4, 80), at(PROXY4, port), ANYBODY)
+            .unwrap();
+        virtual_ips
+            .insert(at(VIRTUAL6, 80), at(PROXY6, port), ANYBODY)
+            .unwrap();
         datapath.attach(node.cgroup.path()).unwrap();
         Self {
             node,
@@ -291,7 +298,9 @@ fn a_removed_virtual_ip_is_foreign_again() {
     let hooked = Hooked::new();
     let port = hooked.proxy.local_addr().unwrap().port();
     let virtual_ips = hooked.datapath.virtual_ips();
-    virtual_ips.insert(at(VIRTUAL4, 8080), at(PROXY4, port)).unwrap();
+    virtual_ips
+        .insert(at(VIRTUAL4, 8080), at(PROXY4, port), ANYBODY)
+        .unwrap();
     virtual_ips.remove(at(VIRTUAL4, 80)).unwrap();
     assert_eq!(
         errno(hooked.connect(at(VIRTUAL4, 80)).unwrap_err()),
@@ -339,7 +348,7 @@ fn a_pod_reaches_the_proxy_of_its_node() {
     let mut datapath = load(true);
     datapath
         .virtual_ips()
-        .insert(at(VIRTUAL4, 80), at(PROXY4, port))
+        .insert(at(VIRTUAL4, 80), at(PROXY4, port), ANYBODY)
         .unwrap();
     datapath.attach(network.cgroup.path()).unwrap();
     let client = network
@@ -404,6 +413,7 @@ fn a_successor_takes_over_without_a_gap() {
             .insert(
                 at(VIRTUAL4, 80),
                 at(PROXY4, listener.local_addr().unwrap().port()),
+                ANYBODY,
             )
             .unwrap();
         datapath.attach(node.cgroup.path()).unwrap();

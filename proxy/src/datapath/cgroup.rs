@@ -191,8 +191,30 @@ pub(super) fn with_ancestors(cgroup: &Path) -> Result<Vec<PathBuf>, DatapathErro
         .collect())
 }
 
-fn is_cgroup2(path: &Path) -> bool {
+pub(super) fn is_cgroup2(path: &Path) -> bool {
     statfs(path).is_ok_and(|statistics| statistics.filesystem_type() == CGROUP2_SUPER_MAGIC)
+}
+
+/// Whether this process is in `cgroup` or below it, by the lists of the processes there.
+///
+/// Unlike /proc/self/cgroup this needs to know neither where the tree is mounted nor what a
+/// cgroup namespace hides. The lists show each process by its number in the namespace of the
+/// reader, so another container's process of the same number is not taken for us.
+pub fn holds_this_process(cgroup: &Path) -> bool {
+    const MOST: usize = 20_000;
+    let own = std::process::id().to_string();
+    let mut left = vec![cgroup.to_owned()];
+    for _ in 0..MOST {
+        let Some(cgroup) = left.pop() else { return false };
+        let listed = |text: String| text.lines().any(|line| line == own);
+        if fs::read_to_string(cgroup.join("cgroup.procs")).is_ok_and(listed) {
+            return true;
+        }
+        let entries = fs::read_dir(&cgroup).into_iter().flatten().filter_map(Result::ok);
+        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        left.extend(directories.map(|entry| entry.path()));
+    }
+    false
 }
 
 /// A cgroup of our own; removed when dropped if nobody is in it any more.

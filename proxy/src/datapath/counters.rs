@@ -32,8 +32,12 @@ pub struct Snapshot {
     pub refused_port: u64,
     /// UDP to a virtual IP.
     pub refused_udp: u64,
+    /// A destination for another namespace than the caller's.
+    pub refused_scope: u64,
     /// The kernel had no memory to remember the connection.
     pub refused_memory: u64,
+    /// Refusals that [`Refusals`](super::Refusals) does not tell of, because its buffer was full.
+    pub reports_lost: u64,
     pub origins_recorded: u64,
     /// No memory, or too many handshakes at once.
     pub origins_lost: u64,
@@ -51,7 +55,9 @@ impl Counters {
             exempt: self.total(Counter::Exempt)?,
             refused_port: self.total(Counter::RefusedPort)?,
             refused_udp: self.total(Counter::RefusedUdp)?,
+            refused_scope: self.total(Counter::RefusedScope)?,
             refused_memory: self.total(Counter::RefusedMemory)?,
+            reports_lost: self.total(Counter::ReportLost)?,
             origins_recorded: self.total(Counter::OriginRecorded)?,
             origins_lost: self.total(Counter::OriginLost)?,
         })
@@ -81,6 +87,11 @@ impl Collector for Counters {
                 "Connect attempts redirected to the proxy",
                 totals.redirected,
             ),
+            (
+                "hook_reports_lost",
+                "Refused connect attempts of which no pod is known, because there were too many at once",
+                totals.reports_lost,
+            ),
         ];
         for (name, help, value) in plain {
             let counter = ConstCounter::new(value);
@@ -92,6 +103,7 @@ impl Collector for Counters {
         for (reason, value) in [
             ("port", totals.refused_port),
             ("udp", totals.refused_udp),
+            ("scope", totals.refused_scope),
             ("memory", totals.refused_memory),
         ] {
             ConstCounter::new(value).encode(metric.encode_family(&[("reason", reason)])?)?;

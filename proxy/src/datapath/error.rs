@@ -115,6 +115,12 @@ pub enum Error {
         source: io::Error,
     },
 
+    #[error("the reports of refused connections cannot be read")]
+    Refusals {
+        #[source]
+        source: io::Error,
+    },
+
     #[error("the reports of the eBPF programs cannot be read")]
     KernelLog {
         #[source]

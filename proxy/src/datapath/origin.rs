@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aya::maps::{HashMap, MapData, MapError, SkStorage};
-use nix::time::{ClockId, clock_gettime};
 use proxy_common::{Flow, Origin};
+
+use super::monotonic;
 
 /// What the kernel recorded when the caller called `connect`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +59,7 @@ impl Origins {
     /// the moment in which their connection was established. Returns how many. To be
     /// called now and then, with more than the two minutes that a handshake can take.
     pub fn sweep(&self, age: Duration) -> usize {
-        let Some(oldest) = now().checked_sub(age) else {
+        let Some(oldest) = monotonic().checked_sub(age) else {
             return 0;
         };
         let mut flows = self.lock();
@@ -74,11 +75,4 @@ impl Origins {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<MapData, Flow, Origin>> {
         self.flows.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The clock of `bpf_ktime_get_ns`.
-fn now() -> Duration {
-    clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .expect("every Linux has a monotonic clock")
-        .into()
 }

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use tracing::debug;
 use uuid::Uuid;
 
+use super::NamespaceNumber;
 use super::cgroup::{self, OwnCgroup};
 use super::virtual_ips::{VirtualIpError, VirtualIps};
 
@@ -202,7 +203,7 @@ impl<'a> SecretAddress<'a> {
                 break SocketAddr::new(ip.into(), fastrand::u16(1024..));
             }
         };
-        table.insert(address, proxy)?;
+        table.insert(address, proxy, NamespaceNumber::NONE)?;
         Ok(Self { table, address })
     }
 }

@@ -1,11 +1,11 @@
-//! Which virtual IP and port leads to which listener of ours.
+//! Which virtual IP and port leads to which listener of ours, and who may connect.
 
 use std::collections::{BTreeSet, HashMap as StdHashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::maps::{HashMap, MapData, MapError};
-use proxy_common::{Endpoint, Ip};
+use proxy_common::{Endpoint, Ip, NamespaceNumber, Target};
 
 #[derive(Debug, thiserror::Error)]
 pub enum VirtualIpError {
@@ -31,12 +31,12 @@ pub struct VirtualIps(Arc<Mutex<MapsOfVirtualIps>>);
 #[derive(Debug)]
 struct MapsOfVirtualIps {
     ips: HashMap<MapData, Ip, u32>,
-    targets: HashMap<MapData, Endpoint, Endpoint>,
+    targets: HashMap<MapData, Endpoint, Target>,
     ports: StdHashMap<Ip, BTreeSet<u16>>,
 }
 
 impl VirtualIps {
-    pub(super) fn new(ips: HashMap<MapData, Ip, u32>, targets: HashMap<MapData, Endpoint, Endpoint>) -> Self {
+    pub(super) fn new(ips: HashMap<MapData, Ip, u32>, targets: HashMap<MapData, Endpoint, Target>) -> Self {
         Self(Arc::new(Mutex::new(MapsOfVirtualIps {
             ips,
             targets,
@@ -45,10 +45,20 @@ impl VirtualIps {
     }
 
     /// Redirects `virtual_address` to `proxy` from now on. From the first port of an IP
-    /// on, all its other ports are refused.
-    pub fn insert(&self, virtual_address: SocketAddr, proxy: SocketAddr) -> Result<(), VirtualIpError> {
-        let (key, target) = (Endpoint::from(virtual_address), Endpoint::from(proxy));
-        if key.ip.is_v4() != target.ip.is_v4() {
+    /// on, all its other ports are refused, and so are callers that are known to be of
+    /// another namespace than `namespace`.
+    ///
+    /// What is there already is replaced, listener and namespace at once: a connect sees
+    /// either the old ones or the new ones.
+    pub fn insert(
+        &self,
+        virtual_address: SocketAddr,
+        proxy: SocketAddr,
+        namespace: NamespaceNumber,
+    ) -> Result<(), VirtualIpError> {
+        let key = Endpoint::from(virtual_address);
+        let target = Target::new(proxy.into(), namespace);
+        if key.ip.is_v4() != target.proxy.ip.is_v4() {
             return Err(VirtualIpError::Family {
                 virtual_address,
                 proxy,
@@ -88,7 +98,7 @@ impl VirtualIps {
 impl MapsOfVirtualIps {
     /// The port first, then the IP: before, the address is foreign, afterwards served,
     /// and at no time a virtual IP without ports.
-    fn insert(&mut self, key: Endpoint, target: Endpoint) -> Result<(), MapError> {
+    fn insert(&mut self, key: Endpoint, target: Target) -> Result<(), MapError> {
         self.targets.insert(key, target, 0)?;
         let ports = self.ports.entry(key.ip).or_default();
         ports.insert(key.port);

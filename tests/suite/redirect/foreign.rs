@@ -6,7 +6,7 @@ use transparent_proxy::datapath::foreign::testing::RefuseEverything;
 use transparent_proxy::datapath::foreign::{AttachedProgram, Mode, programs_on};
 use transparent_proxy::datapath::{Datapath, Error};
 
-use super::{PATIENCE, errno, listen, load};
+use super::{ANYBODY, PATIENCE, errno, listen, load};
 use crate::harness::node::{self, PROXY4, Pod, at, lonely_node};
 
 const OURS: &str = "10.96.0.10";
@@ -27,7 +27,7 @@ impl Foreign {
         let port = listener.local_addr().unwrap().port();
         datapath
             .virtual_ips()
-            .insert(at(address, 80), at(PROXY4, port))
+            .insert(at(address, 80), at(PROXY4, port), ANYBODY)
             .unwrap();
         datapath.attach(cgroup).unwrap();
         Self {

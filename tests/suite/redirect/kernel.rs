@@ -10,7 +10,7 @@ use transparent_proxy::datapath::foreign::programs_on;
 use transparent_proxy::datapath::self_test::{SelfTest, SelfTestError};
 use transparent_proxy::datapath::{Datapath, Options};
 
-use super::{PATIENCE, load};
+use super::{ANYBODY, PATIENCE, load};
 use crate::harness::binary;
 use crate::harness::node::{self, Cgroup, PROXY4, Pod, at, lonely_node};
 
@@ -224,7 +224,7 @@ fn decisions_are_reported_at_trace_level() {
     .unwrap();
     datapath
         .virtual_ips()
-        .insert(at("10.96.0.10", 80), at(PROXY4, 15_001))
+        .insert(at("10.96.0.10", 80), at(PROXY4, 15_001), ANYBODY)
         .unwrap();
     datapath.attach(node.cgroup.path()).unwrap();
     let (lines, log) = Lines::subscriber();

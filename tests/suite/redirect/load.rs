@@ -6,7 +6,7 @@ use std::thread;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::{PATIENCE, listen, load};
+use super::{ANYBODY, PATIENCE, listen, load};
 use crate::harness::node::{self, Network, PROXY4, Pod, at, join, lonely_node};
 
 /// As many destinations, each with a listener of its own.
@@ -30,7 +30,7 @@ impl Destinations {
             let proxy = at(PROXY4, listener.local_addr().unwrap().port());
             datapath
                 .virtual_ips()
-                .insert(virtual_address(destination), proxy)
+                .insert(virtual_address(destination), proxy, ANYBODY)
                 .unwrap();
         }
         datapath.attach(cgroup).unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 use transparent_proxy::datapath::{Datapath, Origins, cgroup};
 
-use super::{PATIENCE, errno, listen, load};
+use super::{ANYBODY, PATIENCE, errno, listen, load};
 use crate::harness::node::{self, Network, PROXY4, PROXY6, Pod, at, join, lonely_node};
 
 /// Which virtual addresses lead to a listener; the client says which one it used.
@@ -141,7 +141,10 @@ fn lead_to(datapath: &Datapath, listener: &TcpListener) {
     for address in VIRTUAL_ADDRESSES {
         let address: SocketAddr = address.parse().unwrap();
         let proxy = if address.is_ipv4() { PROXY4 } else { PROXY6 };
-        datapath.virtual_ips().insert(address, at(proxy, port)).unwrap();
+        datapath
+            .virtual_ips()
+            .insert(address, at(proxy, port), ANYBODY)
+            .unwrap();
     }
 }
 
@@ -205,7 +208,7 @@ fn a_socket_that_fails_and_goes_elsewhere_has_no_origin() {
     let closed = listen(&node).local_addr().unwrap().port();
     datapath
         .virtual_ips()
-        .insert(address, at(PROXY4, closed))
+        .insert(address, at(PROXY4, closed), ANYBODY)
         .unwrap();
     datapath.attach(node.cgroup.path()).unwrap();
 
@@ -249,7 +252,7 @@ fn handshakes_that_come_to_nothing_leave_nothing_behind() {
     // Nobody has this address on the cable.
     datapath
         .virtual_ips()
-        .insert(address, at("10.244.0.77", 15_001))
+        .insert(address, at("10.244.0.77", 15_001), ANYBODY)
         .unwrap();
     datapath.attach(network.cgroup.path()).unwrap();
     let origins = datapath.origins();

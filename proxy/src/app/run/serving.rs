@@ -13,7 +13,7 @@ use super::table::{Row, Served};
 use super::virtual_ip::{Exhausted, VirtualIpPool};
 use crate::accept::{self, Limits};
 use crate::connect::direct::OwnAddresses;
-use crate::datapath::{VirtualIpError, VirtualIps};
+use crate::datapath::{NamespaceNumber, VirtualIpError, VirtualIps};
 use crate::flow::http::{self, HttpParts, HttpService};
 use crate::flow::stream::{TcpParts, TcpService};
 use crate::flow::{self, Plane};
@@ -170,9 +170,11 @@ impl Serving {
             drain: self.drain.child(),
         };
         // The listener is open, so nobody who is redirected is refused.
-        self.parts
-            .virtual_ips
-            .insert(endpoint.virtual_address, endpoint.listener)?;
+        announce(
+            &self.parts.virtual_ips,
+            endpoint.virtual_address,
+            endpoint.listener,
+        )?;
         let served = Arc::clone(&endpoint.plane);
         let workers = self.parts.workers.clone();
         tokio::spawn(accept::serve(
@@ -194,7 +196,7 @@ impl Serving {
         info!(destination = %destination.name, ?before, now = ?destination.version, "destination has changed");
         let address = SocketAddr::new(endpoint.virtual_address.ip(), destination.service_port);
         if address != endpoint.virtual_address {
-            self.parts.virtual_ips.insert(address, endpoint.listener)?;
+            announce(&self.parts.virtual_ips, address, endpoint.listener)?;
             withdraw(
                 &self.parts.virtual_ips,
                 &destination.name,
@@ -221,6 +223,15 @@ impl Serving {
             }
         })
     }
+}
+
+/// Without Kubernetes there are no namespaces: whoever is hooked may connect.
+fn announce(
+    virtual_ips: &VirtualIps,
+    address: SocketAddr,
+    listener: SocketAddr,
+) -> Result<(), VirtualIpError> {
+    virtual_ips.insert(address, listener, NamespaceNumber::NONE)
 }
 
 fn withdraw(virtual_ips: &VirtualIps, name: &DestinationName, address: SocketAddr) {
