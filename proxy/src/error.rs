@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use crate::{connect, credentials, framing};
+use crate::{connect, credentials, framing, resolve};
 
 /// Everything that ends a request without an answer of the target: one variant per stage.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error(transparent)]
+    Resolve(#[from] resolve::Error),
     #[error(transparent)]
     Connect(#[from] connect::Error),
     #[error(transparent)]
@@ -22,12 +24,33 @@ pub enum Error {
     Exchange(#[from] Exchange),
 }
 
+/// Whom an error is about, for its message.
+#[derive(Debug, Clone, Copy)]
+pub struct Names<'a> {
+    pub destination: &'a str,
+    /// The Destination CR; the destination itself where there are none.
+    pub cr: &'a str,
+    /// Of the destination; instances without tenants put their own name here.
+    pub tenant: &'a str,
+    /// The Destination service instance, or what takes its place.
+    pub instance: &'a str,
+}
+
+impl<'a> Names<'a> {
+    /// Where nothing but the destination has a name.
+    pub fn of_destination(destination: &'a str) -> Self {
+        Self {
+            destination,
+            cr: destination,
+            tenant: "",
+            instance: "",
+        }
+    }
+}
+
 /// What goes wrong between the request's head and the answer's.
 #[derive(Debug, thiserror::Error)]
 pub enum Exchange {
-    /// The listener belongs to no destination (any more).
-    #[error("no destination is configured here")]
-    NoDestination,
     #[error("CONNECT is not supported")]
     MethodNotAllowed,
     /// Fields that decide about the request and may occur only once.

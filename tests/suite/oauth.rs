@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 use transparent_proxy::connect::direct::{self, Direct};
 use transparent_proxy::credentials::{Authenticator, Error, TokenService};
-use transparent_proxy::resolve::destination::{Destination, KeyStores, Protocol, StoreError};
+use transparent_proxy::resolve::destination::{KeyStores, Protocol, Source, StoreError, interpret};
 use transparent_proxy::resolve::keystore::CertificateStore;
 use transparent_proxy::resolve::properties::Properties;
 
@@ -44,7 +44,8 @@ fn authenticator(more: &[(&str, &str)], stores: &Stores) -> Authenticator {
     for (name, value) in common.iter().chain(more) {
         properties.insert(*name, *value);
     }
-    let destination = Destination::from_properties(&properties, stores).expect("a valid destination");
+    let interpretation = interpret(&properties, stores, Source::Files);
+    let destination = interpretation.destination.expect("a valid destination");
     let Protocol::Http(http) = &destination.protocol else {
         panic!("it is HTTP")
     };

@@ -183,10 +183,10 @@ impl Verdict {
         )
     }
 
-    pub fn destination_not_found(destination: &str) -> Self {
+    pub fn destination_not_found(destination: &str, instance: &str) -> Self {
         Self::not_configured(
             Reason::DestinationNotFound,
-            format!("Destination '{destination}' is not found."),
+            format!("Destination '{destination}' is not found in Destination service instance '{instance}'."),
         )
     }
 

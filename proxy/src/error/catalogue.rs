@@ -1,5 +1,8 @@
 //! One row for every way to fail: the only place that knows status codes and messages of errors.
 
+mod message;
+mod resolve;
+
 use std::time::Duration;
 
 use http::StatusCode;
@@ -9,19 +12,23 @@ use crate::connect::{self, TlsFailure};
 use crate::credentials;
 use crate::framing::Violation;
 
+pub use self::message::message;
+
 /// Who is to blame, as `x-error-origin` spells it.
 ///
-/// Destinations from files have no Destination service behind them, so their
-/// configuration errors are reported with the proxy as origin.
+/// Kubernetes Secrets take the place of the Destination service; tokens are fetched by the
+/// proxy itself, so that is the origin if this fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     TransparentProxy,
+    DestinationService,
 }
 
 impl Origin {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TransparentProxy => "Transparent Proxy",
+            Self::DestinationService => "Destination Service",
         }
     }
 }
@@ -33,7 +40,7 @@ pub struct Entry {
     pub id: &'static str,
     pub status: StatusCode,
     pub origin: Origin,
-    /// `<name>`, `<seconds>`, `<headers>` and `<reason>` are filled in by [`message`].
+    /// With placeholders, which [`message`] fills in.
     pub message: &'static str,
     /// Status of the internal call that failed.
     pub internal_code: Option<u16>,
@@ -58,47 +65,11 @@ const GRPC_INVALID_ARGUMENT: u8 = 3;
 /// The row of an error.
 pub fn entry(error: &Error) -> Entry {
     match error {
+        Error::Resolve(error) => resolve::entry(error),
         Error::Connect(error) => connect_entry(error),
         Error::Credentials(error) => credentials_entry(error),
         Error::Framing(violation) => framing_entry(*violation),
         Error::Exchange(error) => exchange_entry(error),
-    }
-}
-
-/// The entry's message with its placeholders filled in.
-pub fn message(error: &Error, destination: &str) -> String {
-    entry(error)
-        .message
-        .replace("<name>", destination)
-        .replace("<seconds>", &seconds(error))
-        .replace("<headers>", &headers(error))
-        .replace("<reason>", &reason(error))
-}
-
-fn seconds(error: &Error) -> String {
-    match error {
-        Error::Connect(connect::Error::TimedOut(limit)) | Error::Exchange(Exchange::NotAnswering(limit)) => {
-            limit.as_secs().to_string()
-        }
-        Error::Connect(_) | Error::Credentials(_) | Error::Framing(_) | Error::Exchange(_) => String::new(),
-    }
-}
-
-fn headers(error: &Error) -> String {
-    match error {
-        Error::Exchange(Exchange::RepeatedHeaders(names)) => names
-            .iter()
-            .map(http::HeaderName::as_str)
-            .collect::<Vec<_>>()
-            .join(", "),
-        Error::Connect(_) | Error::Credentials(_) | Error::Framing(_) | Error::Exchange(_) => String::new(),
-    }
-}
-
-fn reason(error: &Error) -> String {
-    match error {
-        Error::Framing(violation) => violation.to_string(),
-        Error::Connect(_) | Error::Credentials(_) | Error::Exchange(_) => String::new(),
     }
 }
 
@@ -159,7 +130,7 @@ fn connect_entry(error: &connect::Error) -> Entry {
         E::AddressNotAllowed => Entry {
             id: "target_address_not_allowed",
             message: connect_failed!("Address not allowed."),
-            remedy: "The destination's URL leads back to this proxy; point it to the real target system.",
+            remedy: "The destination's URL leads back to this proxy or, in a cluster, to its loopback interface; point it to the real target system.",
             ..CONNECT_FAILED
         },
         E::Tls(failure) => tls_entry(failure),
@@ -286,7 +257,7 @@ fn credentials_entry(error: &credentials::Error) -> Entry {
     }
 }
 
-const INVALID_OAUTH: &str = "Invalid OAuth configuration in destination '<name>' referred in Destination CR '<name>'. \
+const INVALID_OAUTH: &str = "Invalid OAuth configuration in destination '<name>' referred in Destination CR '<cr>'. \
                              Contact the Destination Administrator.";
 
 fn token_status_entry(status: StatusCode, retry_after: Option<Duration>) -> Entry {
@@ -397,14 +368,6 @@ fn framing_entry(violation: Violation) -> Entry {
 fn exchange_entry(error: &Exchange) -> Entry {
     use Exchange as E;
     match error {
-        E::NoDestination => Entry {
-            id: "no_destination",
-            status: StatusCode::NOT_FOUND,
-            message: "No destination is configured for this endpoint.",
-            step: "resolve",
-            remedy: "Check that the destination exists and is valid.",
-            ..EXCHANGE
-        },
         E::MethodNotAllowed => METHOD_NOT_ALLOWED,
         E::RepeatedHeaders(_) => Entry {
             id: "repeated_headers",

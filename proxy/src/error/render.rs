@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
 
-use super::Error;
 use super::catalogue::{self, Entry};
+use super::{Error, Names};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const ERROR_MESSAGE: HeaderName = HeaderName::from_static("x-error-message");
@@ -44,7 +44,7 @@ pub fn is_error_field(name: &str) -> bool {
 /// What of the request shapes the answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
-    pub destination: &'a str,
+    pub names: Names<'a>,
     pub request_id: &'a HeaderValue,
     /// A HEAD request: no body.
     pub head: bool,
@@ -55,7 +55,7 @@ pub struct Asked<'a> {
 /// The answer for `error`; the body is empty where none may be sent.
 pub fn response(error: &Error, asked: Asked<'_>) -> Response<Bytes> {
     let entry = catalogue::entry(error);
-    let message = catalogue::message(error, asked.destination);
+    let message = catalogue::message(error, asked.names);
     let mut headers = HeaderMap::with_capacity(10);
     write_error_fields(&mut headers, &entry, &message, asked.request_id);
     let (status, body) = if asked.grpc {

@@ -35,7 +35,7 @@ use crate::connect::pool::{Connector, Origin, Pool, PoolKey};
 use crate::connect::{self, Dialer};
 use crate::credentials::{self, Authenticator, Injection, TokenService};
 use crate::error::render::{self, Asked};
-use crate::error::{Error, Exchange, catalogue};
+use crate::error::{Error, Exchange, Names, catalogue};
 use crate::framing::Turn;
 use crate::resolve::destination::{self, Destination, HttpDestination};
 use crate::resolve::keystore::CertificateStore;
@@ -233,7 +233,7 @@ impl HttpService {
     ) -> Response<ResponseBody> {
         self.log_failure(error, request_id);
         let asked = Asked {
-            destination: &self.name,
+            names: Names::of_destination(&self.name),
             request_id,
             head: caller.head,
             grpc: caller.grpc,

@@ -1,6 +1,6 @@
 //! A destination, interpreted: everything the later stages need, checked once.
 //!
-//! `Destination::from_properties` (in `destination/parse.rs`) is the only way from
+//! [`interpret`] (in `destination/parse.rs`) is the only way from
 //! [`Properties`](super::properties::Properties) to here, whatever the source.
 
 mod authentication;
@@ -26,6 +26,24 @@ pub use self::invalid::{Invalid, Problem, StoreError, Warning};
 pub(crate) use self::invalid::{property_name, quoted};
 pub use self::parse::{Interpretation, interpret};
 pub use self::reader::KeyStores;
+
+/// Who delivers the properties: what is fine on a developer's machine is not in a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Files, read by whoever may read what is in them. Loopback targets are allowed.
+    Files,
+    /// Kubernetes Secrets, read on behalf of others: no message quotes a value.
+    Secrets,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Files => "files",
+            Self::Secrets => "Secrets",
+        })
+    }
+}
 
 /// The `Name` of a destination: 1–200 letters, digits, `_`, `-` and `.`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -59,7 +59,7 @@ pub enum Error {
          -destkeystore FILE.p12 -deststoretype pkcs12\""
     )]
     JavaKeyStore,
-    #[error("it is not a PEM, DER or PKCS#12 file")]
+    #[error("it is not PEM, DER or PKCS#12")]
     UnknownFormat,
     #[error("its {0} cannot be read")]
     Malformed(Part),

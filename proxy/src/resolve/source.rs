@@ -1,3 +1,7 @@
 //! Where destinations come from.
 
 pub mod files;
+pub mod secrets;
+
+mod document;
+mod json;

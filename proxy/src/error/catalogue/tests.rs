@@ -3,52 +3,102 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::*;
+use crate::error::Names;
+use crate::resolve::check::Obstacle;
+use crate::resolve::source::secrets::Refused;
+use crate::resolve::{self, gateway};
 
 fn io_error() -> io::Error {
     io::Error::other("details for the log")
 }
 
-/// One error of each row; the matches above keep the list complete.
+/// One error of each row; the matches of the catalogue keep the list complete.
 fn every_error() -> Vec<Error> {
-    use Violation as V;
-    use connect::Error as C;
-    let limit = Duration::from_secs(5);
-    let mut errors: Vec<Error> = vec![
-        C::HostNotFound(io_error()).into(),
-        C::Refused(io_error()).into(),
-        C::Reset(io_error()).into(),
-        C::Unreachable(io_error()).into(),
-        C::NoLocalPort(io_error()).into(),
-        C::AddressNotAllowed.into(),
-        C::TimedOut(limit).into(),
-        C::Io(io_error()).into(),
-    ];
-    errors.extend(
-        [
-            TlsFailure::CertificateExpired,
-            TlsFailure::CertificateNotTrusted,
-            TlsFailure::CertificateNameMismatch,
-            TlsFailure::CertificateWithoutSan,
-            TlsFailure::ClientCertificate,
-            TlsFailure::Protocol,
-            TlsFailure::Closed,
-        ]
-        .map(|failure| C::Tls(failure).into()),
-    );
+    let mut errors: Vec<Error> = every_resolve_error().map(Error::Resolve).collect();
+    errors.extend(every_connect_error().map(Error::Connect));
     errors.extend(every_credentials_error().map(Error::Credentials));
-    errors.extend(
-        [
-            V::TlsNotSupported,
-            V::HeadTimeout,
-            V::TargetTooLong,
-            V::HeadTooLarge,
-            V::ObsFold,
-        ]
-        .map(Error::Framing),
-    );
+    errors.extend(every_violation().map(Error::Framing));
     errors.extend(every_exchange().map(Error::Exchange));
     errors
+}
+
+fn every_resolve_error() -> impl Iterator<Item = resolve::Error> {
+    use resolve::Error as R;
+    let refused = Refused {
+        problems: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let lookup = [
+        R::NoDestination,
+        R::NotFound,
+        R::NotFoundByGateway,
+        R::InvalidConfiguration(Arc::new(refused)),
+        R::NotHttp,
+        R::NotAvailable,
+        R::CustomResource(Obstacle::Instance),
+        R::CustomResource(Obstacle::Fragment),
+    ];
+    lookup.into_iter().chain(every_request().map(R::Request))
+}
+
+fn every_request() -> impl Iterator<Item = gateway::Error> {
+    use gateway::Error as G;
+    [
+        G::TenantMissing,
+        G::TenantTwice,
+        G::NameMissing,
+        G::TooLong(HeaderName::from_static("x-destination-name")),
+        G::DestinationCharacters,
+        G::FragmentCharacters,
+        G::FragmentOptional,
+        G::DestinationLevel,
+        G::FragmentLevel,
+        G::OnlyForGateways(HeaderName::from_static("x-destination-name")),
+        G::FragmentLevelWithoutName,
+        G::ChainWithLevel,
+        G::ChainVariableWithoutName(HeaderName::from_static("x-chain-var-foo")),
+        G::NotSupported(HeaderName::from_static("x-chain-name")),
+    ]
+    .into_iter()
+}
+
+fn every_connect_error() -> impl Iterator<Item = connect::Error> {
+    use connect::Error as C;
+    let others = [
+        C::HostNotFound(io_error()),
+        C::Refused(io_error()),
+        C::Reset(io_error()),
+        C::Unreachable(io_error()),
+        C::NoLocalPort(io_error()),
+        C::AddressNotAllowed,
+        C::TimedOut(Duration::from_secs(5)),
+        C::Io(io_error()),
+    ];
+    let tls = [
+        TlsFailure::CertificateExpired,
+        TlsFailure::CertificateNotTrusted,
+        TlsFailure::CertificateNameMismatch,
+        TlsFailure::CertificateWithoutSan,
+        TlsFailure::ClientCertificate,
+        TlsFailure::Protocol,
+        TlsFailure::Closed,
+    ];
+    others.into_iter().chain(tls.map(C::Tls))
+}
+
+fn every_violation() -> impl Iterator<Item = Violation> {
+    use Violation as V;
+    [
+        V::TlsNotSupported,
+        V::HeadTimeout,
+        V::TargetTooLong,
+        V::HeadTooLarge,
+        V::ObsFold,
+    ]
+    .into_iter()
 }
 
 fn every_credentials_error() -> impl Iterator<Item = credentials::Error> {
@@ -77,7 +127,6 @@ fn every_credentials_error() -> impl Iterator<Item = credentials::Error> {
 
 fn every_exchange() -> impl Iterator<Item = Exchange> {
     [
-        Exchange::NoDestination,
         Exchange::MethodNotAllowed,
         Exchange::RepeatedHeaders(vec![http::HeaderName::from_static("x-tenant-id")]),
         Exchange::InvalidRequestTarget,
@@ -159,15 +208,54 @@ fn rows_differ_in_their_names_and_say_what_to_do() {
     }
 }
 
+const NAMES: Names<'_> = Names {
+    destination: "orders-backend",
+    cr: "orders",
+    tenant: "provider",
+    instance: "secrets",
+};
+
 #[test]
 fn messages_are_filled_in() {
     let timeout = Error::from(connect::Error::TimedOut(Duration::from_secs(5)));
     assert_eq!(
-        message(&timeout, "orders"),
-        "The target system of destination 'orders' did not accept the connection within 5 seconds."
+        message(&timeout, NAMES),
+        "The target system of destination 'orders-backend' did not accept the connection within 5 seconds."
     );
     for error in every_error() {
-        let message = message(&error, "orders");
+        let message = message(&error, NAMES);
         assert!(!message.contains('<'), "{message}");
     }
+}
+
+#[test]
+fn each_name_stands_where_it_belongs() {
+    let not_found = Error::from(resolve::Error::NotFound);
+    assert_eq!(
+        message(&not_found, NAMES),
+        "Destination 'orders-backend' referred in Destination CR 'orders' is not found in tenant 'provider'. \
+         Inspect the Destination CR or contact the Destination Administrator."
+    );
+    let unsupported = Error::from(resolve::Error::CustomResource(Obstacle::Actions));
+    assert_eq!(
+        message(&unsupported, NAMES),
+        "'spec.actions' of Destination CR 'orders' is not supported by Destination service instance 'secrets'."
+    );
+}
+
+#[test]
+fn names_are_no_templates_and_stay_short() {
+    let long = format!("<cr>\r\n{}", "x".repeat(300));
+    let names = Names {
+        destination: &long,
+        ..NAMES
+    };
+    let message = message(&resolve::Error::NotFoundByGateway.into(), names);
+    let shown = format!("<cr>{}", "x".repeat(196));
+    assert_eq!(
+        message,
+        format!(
+            "Destination '{shown}' not found in tenant 'provider'. Contact the Destination Administrator."
+        )
+    );
 }

@@ -34,7 +34,7 @@ impl Retry {
                 error,
                 Exchange::NotAnswering(_) | Exchange::InvalidResponse(_) | Exchange::ClosedBeforeResponse(_)
             ),
-            Err(Error::Credentials(_) | Error::Framing(_)) => false,
+            Err(Error::Resolve(_) | Error::Credentials(_) | Error::Framing(_)) => false,
         }
     }
 }

@@ -7,7 +7,7 @@ use super::invalid::Problem;
 use super::parse::{self, Authenticated, Trust};
 use super::reader::Reader;
 use super::url;
-use super::{Authentication, OAuth2Client, Scheme, TargetUrl, TlsPolicy};
+use super::{Authentication, OAuth2Client, Scheme, Source, TargetUrl, TlsPolicy};
 use crate::secret::Secret;
 
 /// Values of the Destination service that a later version of the proxy takes on.
@@ -56,30 +56,24 @@ pub(super) fn authentication(
 }
 
 fn refuse(reader: &mut Reader<'_>, authentication: &str) {
-    let value = reader.quote("Authentication");
     let exist = "NoAuthentication, BasicAuthentication, ClientCertificateAuthentication, OAuth2ClientCredentials or OAuth2Password";
     let instead = "use NoAuthentication, BasicAuthentication, ClientCertificateAuthentication, OAuth2ClientCredentials or OAuth2Password";
-    let problem = if LATER.iter().any(|l| l.eq_ignore_ascii_case(authentication)) {
-        Problem::NotSupportedYet { value, instead }
-    } else {
-        let expected = exist;
-        Problem::Unknown { value, expected }
-    };
-    reader.refuse("Authentication", problem);
+    reader.refuse_value("Authentication", authentication, LATER, instead, exist);
 }
 
 fn check_key_store_source(reader: &mut Reader<'_>) {
     let Some(source) = reader.optional("KeyStore.Source") else {
         return;
     };
-    let value = reader.quote("KeyStore.Source");
-    if source.eq_ignore_ascii_case("ClientProvided") {
+    if !source.eq_ignore_ascii_case("DestinationService") {
         let instead = "name a key store in KeyStoreLocation";
-        let problem = Problem::NotSupportedYet { value, instead };
-        reader.refuse("KeyStore.Source", problem);
-    } else if !source.eq_ignore_ascii_case("DestinationService") {
-        let expected = "DestinationService";
-        reader.refuse("KeyStore.Source", Problem::Unknown { value, expected });
+        reader.refuse_value(
+            "KeyStore.Source",
+            source,
+            &["ClientProvided"],
+            instead,
+            "DestinationService",
+        );
     }
 }
 
@@ -102,10 +96,13 @@ fn client_certificate(reader: &mut Reader<'_>, url: Option<&TargetUrl>) -> Optio
     if is_plain(url) {
         refuse_plain(reader, "Authentication", "URL");
     }
-    reader.required(
-        "KeyStoreLocation",
-        "name a file with the client certificate and its key (.p12, .pfx or .pem) in the folder of the destination",
-    )?;
+    let remedy = match reader.source {
+        Source::Files => {
+            "name a file with the client certificate and its key (.p12, .pfx or .pem) in the folder of the destination"
+        }
+        Source::Secrets => "name a key of the Secret that holds the client certificate and its key",
+    };
+    reader.required("KeyStoreLocation", remedy)?;
     let identity = reader.client_identity("KeyStoreLocation", "KeyStorePassword");
     Some((Authentication::ClientCertificate, identity))
 }
@@ -214,14 +211,9 @@ fn check_token_service_kind(reader: &mut Reader<'_>) {
     let Some(kind) = reader.optional("tokenServiceURLType") else {
         return;
     };
-    let value = reader.quote("tokenServiceURLType");
-    if kind.eq_ignore_ascii_case("Common") {
+    if !kind.eq_ignore_ascii_case("Dedicated") {
         let instead = "write the whole URL of one tenant in tokenServiceURL and set Dedicated";
-        let problem = Problem::NotSupportedYet { value, instead };
-        reader.refuse("tokenServiceURLType", problem);
-    } else if !kind.eq_ignore_ascii_case("Dedicated") {
-        let expected = "Dedicated";
-        reader.refuse("tokenServiceURLType", Problem::Unknown { value, expected });
+        reader.refuse_value("tokenServiceURLType", kind, &["Common"], instead, "Dedicated");
     }
 }
 
@@ -231,7 +223,7 @@ fn token_service_url(reader: &mut Reader<'_>) -> Option<TargetUrl> {
         .optional(property)
         .is_some_and(|value| value.contains("{tenant}"))
     {
-        reader.refuse(property, Problem::TenantPlaceholder);
+        reader.refuse(property, Problem::TenantPlaceholder(reader.source));
         return None;
     }
     let url = reader.http_url(

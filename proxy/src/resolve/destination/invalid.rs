@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::url;
+use super::{Source, url};
 
 /// A property that makes the destination unusable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,8 +52,8 @@ pub enum Problem {
     Url(url::Error),
     #[error("needs \"http://\" or \"https://\" in front; credentials are not sent to a guessed scheme")]
     SchemeMissing,
-    #[error("contains {{tenant}}, but destinations from files have no tenant; write the whole URL")]
-    TenantPlaceholder,
+    #[error("contains {{tenant}}, but destinations from {0} have no tenant; write the whole URL")]
+    TenantPlaceholder(Source),
     #[error(
         "contains a colon, which ends the user in Basic credentials (RFC 7617, section 2); use a user without colon"
     )]
@@ -61,9 +61,29 @@ pub enum Problem {
     #[error("contains a control character, perhaps a line break at the end; remove it")]
     ControlCharacter,
     #[error(
-        "still has the placeholder that the cockpit writes in place of a secret; put the secret there, best as ${{env:NAME}} or ${{file:PATH}}"
+        "still has the placeholder that the cockpit writes in place of a secret; put the secret there{0}"
     )]
-    RemovedOnExport,
+    RemovedOnExport(&'static str),
+    #[error("contains \"${{{0}:\", which only destinations from files may; write the value itself")]
+    Reference(&'static str),
+    #[error("is not UTF-8 text")]
+    NotText,
+    #[error("is not valid JSON, line {line}, column {column}: {message}")]
+    NotJson {
+        line: usize,
+        column: usize,
+        message: String,
+    },
+    #[error("is not a JSON object with the properties of one destination")]
+    NotAnObject,
+    #[error("holds a destination as JSON, and so does {}; one Secret is one destination", property_name(.0))]
+    SeveralDestinations(String),
+    #[error("is a list or an object; a value is a text, a number or a boolean")]
+    NotAValue,
+    #[error("is set twice; remove one of them")]
+    SetTwice,
+    #[error("leads to the proxy's own loopback interface; write the host that runs the target system")]
+    Loopback,
     #[error("is only possible with an https:// URL, but {url_property} is not https://")]
     NeedsHttps { url_property: &'static str },
     #[error("{0}")]
@@ -77,6 +97,9 @@ pub enum Problem {
 pub enum StoreError {
     #[error("is {0}, but there is no such file in the folder of the destination")]
     NotFound(String),
+    /// The location is not shown, since it is a value of a Secret.
+    #[error("names a key that the Secret does not have; add the store to the Secret under that name")]
+    NoSuchKey,
     #[error(
         "is {0}, which leads out of the folder of the destination; put the file into that folder and write its name only"
     )]

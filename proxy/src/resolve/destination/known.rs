@@ -139,7 +139,7 @@ pub(super) fn meant(name: &str) -> Option<String> {
         .map(|(_, known)| known)
 }
 
-fn is_known(name: &str) -> bool {
+pub(crate) fn is_known(name: &str) -> bool {
     let is = |known: &Known| name == known.name || known.name.ends_with('.') && name.starts_with(known.name);
     let listed = PROPERTIES.iter().any(is);
     let prefixed = WITHOUT_EFFECT_PREFIXES.iter().any(|p| name.starts_with(p));

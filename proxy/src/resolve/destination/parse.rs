@@ -9,7 +9,7 @@ use super::known;
 use super::reader::{KeyStores, Reader};
 use super::{
     Authentication, Destination, DestinationName, HostnameVerifier, HttpDestination, Protocol, Scheme,
-    TargetUrl, TlsPolicy,
+    Source, TargetUrl, TlsPolicy,
 };
 use super::{authentication, headers, tcp};
 use crate::resolve::keystore::{CertificateStore, ClientIdentity};
@@ -23,16 +23,19 @@ pub struct Interpretation {
     pub warnings: Vec<Warning>,
 }
 
-impl Destination {
-    /// Checks and interprets everything; reports all that is wrong, not only the first.
-    pub fn from_properties(properties: &Properties, stores: &dyn KeyStores) -> Result<Self, Vec<Invalid>> {
-        interpret(properties, stores).destination
+impl Interpretation {
+    pub(crate) fn refuses(&self, property: &str) -> bool {
+        let invalid = self.destination.as_ref().err();
+        invalid.is_some_and(|all| all.iter().any(|invalid| invalid.property == property))
     }
 }
 
-/// [`Destination::from_properties`], with the warnings of refused destinations too.
-pub fn interpret(properties: &Properties, stores: &dyn KeyStores) -> Interpretation {
-    let mut reader = Reader::new(properties, stores);
+/// Checks and interprets everything; reports all that is wrong, not only the first.
+pub fn interpret(properties: &Properties, stores: &dyn KeyStores, source: Source) -> Interpretation {
+    let mut reader = Reader::new(properties, stores, source);
+    if source == Source::Secrets {
+        refuse_references(&mut reader);
+    }
     hint_at_typing_errors(&mut reader);
     let name = name(&mut reader);
     let protocol = protocol(&mut reader);
@@ -52,6 +55,17 @@ pub fn interpret(properties: &Properties, stores: &dyn KeyStores) -> Interpretat
     Interpretation {
         destination,
         warnings,
+    }
+}
+
+/// What files may take out of the environment or other files would be the proxy's own here.
+fn refuse_references(reader: &mut Reader<'_>) {
+    for name in reader.properties.names() {
+        let value = reader.properties.get(name).unwrap_or_default();
+        let kinds = [("env", "${env:"), ("file", "${file:")];
+        if let Some((kind, _)) = kinds.iter().find(|(_, start)| value.contains(start)) {
+            reader.refuse(name, Problem::Reference(kind));
+        }
     }
 }
 
@@ -76,6 +90,10 @@ fn name(reader: &mut Reader<'_>) -> Option<DestinationName> {
     if written.len() > 200 || !written.chars().all(allowed) {
         reader.refuse("Name", Problem::NotAName { value });
         return None;
+    }
+    // Applications use the name of the Destination CR.
+    if reader.source == Source::Secrets {
+        return Some(DestinationName::new_unchecked(written));
     }
     if written.eq_ignore_ascii_case("localhost") || written.parse::<IpAddr>().is_ok() {
         reader.refuse("Name", Problem::ReservedName { value });
@@ -102,16 +120,8 @@ fn protocol(reader: &mut Reader<'_>) -> Option<Protocol> {
     if kind.eq_ignore_ascii_case("TCP") {
         return Some(Protocol::Tcp(Arc::new(tcp::destination(reader)?)));
     }
-    let later = ["LDAP", "MAIL", "RFC"];
-    let value = reader.quote("Type");
-    let problem = if later.iter().any(|t| t.eq_ignore_ascii_case(kind)) {
-        let instead = "use a destination of type HTTP or TCP";
-        Problem::NotSupportedYet { value, instead }
-    } else {
-        let expected = "HTTP or TCP";
-        Problem::Unknown { value, expected }
-    };
-    reader.refuse("Type", problem);
+    let instead = "use a destination of type HTTP or TCP";
+    reader.refuse_value("Type", kind, &["LDAP", "MAIL", "RFC"], instead, "HTTP or TCP");
     None
 }
 
@@ -208,9 +218,7 @@ fn hostname_verifier(reader: &mut Reader<'_>) -> HostnameVerifier {
     if value.eq_ignore_ascii_case("BrowserCompatible") {
         return HostnameVerifier::BrowserCompatible;
     }
-    let value = reader.quote("HostnameVerifier");
-    let expected = "Strict or BrowserCompatible";
-    reader.refuse("HostnameVerifier", Problem::Unknown { value, expected });
+    reader.refuse_value("HostnameVerifier", value, &[], "", "Strict or BrowserCompatible");
     HostnameVerifier::default()
 }
 
@@ -229,16 +237,11 @@ pub(super) fn internet_only(reader: &mut Reader<'_>, property: &'static str) {
     if kind.eq_ignore_ascii_case("Internet") {
         return;
     }
-    let later = ["OnPremise", "PrivateLink"];
-    let value = reader.quote(property);
-    let problem = if later.iter().any(|t| t.eq_ignore_ascii_case(kind)) {
-        let instead = "only Internet works with destinations from files";
-        Problem::NotSupportedYet { value, instead }
-    } else {
-        let expected = "Internet";
-        Problem::Unknown { value, expected }
+    let instead = match reader.source {
+        Source::Files => "only Internet works with destinations from files",
+        Source::Secrets => "use Internet",
     };
-    reader.refuse(property, problem);
+    reader.refuse_value(property, kind, &["OnPremise", "PrivateLink"], instead, "Internet");
 }
 
 fn service_port(reader: &mut Reader<'_>) -> Option<u16> {

@@ -3,9 +3,11 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::LazyLock;
 
+use zeroize::Zeroizing;
+
 use super::invalid::{Invalid, Problem, StoreError, Warning, quoted};
 use super::url;
-use super::{TargetUrl, Version};
+use super::{Source, TargetUrl, Version};
 use crate::resolve::keystore::{self, CertificateStore, ClientIdentity};
 use crate::resolve::properties::Properties;
 use crate::secret::Secret;
@@ -23,13 +25,14 @@ static VERSION_KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 pub(super) struct Reader<'a> {
     pub(super) properties: &'a Properties,
     stores: &'a dyn KeyStores,
+    pub(super) source: Source,
     pub(super) invalid: Vec<Invalid>,
     pub(super) warnings: Vec<Warning>,
     hasher: std::hash::DefaultHasher,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(properties: &'a Properties, stores: &'a dyn KeyStores) -> Self {
+    pub(super) fn new(properties: &'a Properties, stores: &'a dyn KeyStores, source: Source) -> Self {
         let mut hasher = VERSION_KEYS.build_hasher();
         for name in properties.names() {
             write_part(&mut hasher, name.as_bytes());
@@ -39,6 +42,7 @@ impl<'a> Reader<'a> {
         Self {
             properties,
             stores,
+            source,
             invalid: Vec::new(),
             warnings: Vec::new(),
             hasher,
@@ -64,12 +68,39 @@ impl<'a> Reader<'a> {
         });
     }
 
+    /// Refuses a value out of a list, or one that is in no list. What is in a list can be shown.
+    pub(super) fn refuse_value(
+        &mut self,
+        property: &str,
+        value: &str,
+        later: &[&'static str],
+        instead: &'static str,
+        expected: &'static str,
+    ) {
+        let known = later.iter().find(|known| known.eq_ignore_ascii_case(value));
+        let problem = match known {
+            Some(known) => Problem::NotSupportedYet {
+                value: quoted(known),
+                instead,
+            },
+            None => Problem::Unknown {
+                value: self.quote(property),
+                expected,
+            },
+        };
+        self.refuse(property, problem);
+    }
+
     /// The value for a message; only for properties that hold no secret.
     pub(super) fn quote(&self, name: &str) -> String {
-        if self.properties.is_hidden(name) {
+        if self.hides(name) {
             return "[hidden]".to_owned();
         }
         quoted(self.properties.get(name).unwrap_or_default().trim())
+    }
+
+    fn hides(&self, name: &str) -> bool {
+        self.source == Source::Secrets || self.properties.is_hidden(name)
     }
 
     /// The trimmed value; empty counts as absent, since exports write all fields.
@@ -99,7 +130,11 @@ impl<'a> Reader<'a> {
     pub(super) fn secret(&mut self, name: &str) -> Option<Secret> {
         let secret = self.properties.secret(name)?;
         if is_export_placeholder(secret.expose()) {
-            self.refuse(name, Problem::RemovedOnExport);
+            let better = match self.source {
+                Source::Files => ", best as ${env:NAME} or ${file:PATH}",
+                Source::Secrets => "",
+            };
+            self.refuse(name, Problem::RemovedOnExport(better));
             return None;
         }
         Some(secret)
@@ -180,18 +215,28 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Loopback is another machine for the proxy than for whoever wrote the destination.
+    pub(super) fn refuse_loopback(&mut self, name: &str, host: &str) {
+        let is_loopback = matches!(host, "localhost" | "127.0.0.1" | "::1");
+        if is_loopback && self.source == Source::Secrets {
+            self.refuse(name, Problem::Loopback);
+        }
+    }
+
     pub(super) fn http_url(&mut self, name: &str, remedy: &'static str) -> Option<TargetUrl> {
         let value = self.required(name, remedy)?;
         if value.contains('#') {
             self.warn(name, "has a fragment (\"#\"), which is ignored");
         }
         let url = url::parse_http(value);
-        self.url_result(name, url)
+        let url = self.url_result(name, url)?;
+        self.refuse_loopback(name, &url.host);
+        Some(url)
     }
 
     pub(super) fn url_result<T>(&mut self, name: &str, url: Result<T, url::Error>) -> Option<T> {
         url.map_err(|error| {
-            let hidden = self.properties.is_hidden(name);
+            let hidden = self.hides(name);
             let error = if hidden { error.hidden() } else { error };
             self.refuse(name, Problem::Url(error));
         })
@@ -220,10 +265,11 @@ impl<'a> Reader<'a> {
         self.store_result(location_property, identity)
     }
 
-    fn store(&mut self, property: &str) -> Option<(&'a str, Vec<u8>)> {
+    fn store(&mut self, property: &str) -> Option<(&'a str, Zeroizing<Vec<u8>>)> {
         let location = self.optional(property)?;
         match self.stores.read(location) {
             Ok(bytes) => {
+                let bytes = Zeroizing::new(bytes);
                 write_part(&mut self.hasher, &bytes);
                 Some((location, bytes))
             }

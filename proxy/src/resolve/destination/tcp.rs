@@ -18,6 +18,7 @@ pub(super) fn destination(reader: &mut Reader<'_>) -> Option<TcpDestination> {
     let connect_timeout = parse::connect_timeout(reader);
     let socket = socket_options(reader);
     let (host, port) = address?;
+    reader.refuse_loopback("Address", &host);
     Some(TcpDestination {
         host,
         port,

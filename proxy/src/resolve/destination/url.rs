@@ -87,6 +87,17 @@ pub(super) fn has_scheme(value: &str) -> bool {
     split_scheme(value).0.is_some()
 }
 
+/// Whether an HTTP URL is scheme, host and port alone: paths and queries may hold keys.
+pub(crate) fn is_bare(value: &str) -> bool {
+    let url = parse_http(value);
+    !value.contains('#') && url.is_ok_and(|url| matches!(&*url.path, "" | "/") && url.query.is_none())
+}
+
+/// Whether it is the address of a TCP target, which has no room for anything else.
+pub(crate) fn is_tcp(value: &str) -> bool {
+    parse_tcp(value).is_ok()
+}
+
 /// An HTTP URL; without scheme it is `http`. The fragment is dropped.
 pub(super) fn parse_http(value: &str) -> Result<TargetUrl, Error> {
     let (scheme, rest) = split_scheme(value);

@@ -4,9 +4,7 @@
 //! removed or has a new good version; a broken file disturbs no other destination.
 
 mod disk;
-mod document;
 mod export;
-mod json;
 mod load;
 mod problem;
 mod references;
@@ -22,9 +20,9 @@ use std::sync::Arc;
 use super::super::destination::{Destination, DestinationName, Warning};
 
 pub use self::disk::ReadError;
-pub use self::document::Position;
 pub use self::problem::{Cause, Place, Problem};
 pub use self::references::Environment;
+pub use super::document::Position;
 
 /// All that the files say at one time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::str::CharIndices;
 
 use zeroize::Zeroizing;
 
-use super::document::{Entry, Node, Position, Positions, Spanned, SyntaxError};
+use crate::resolve::source::document::{Entry, Node, Position, Positions, Spanned, SyntaxError};
 
 const NO_SEPARATOR: &str = "a line without \"=\"; each line is PROPERTY=VALUE, a comment (\"#\") or blank";
 const BAD_UNICODE: &str = "a \\u escape that is not followed by the four hexadecimal digits of a character";

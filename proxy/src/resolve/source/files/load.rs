@@ -11,16 +11,17 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::disk::{self, FolderStores};
-use super::document::{Entry, Node, Position, Spanned, SyntaxError};
 use super::problem::concerns;
 use super::references::{self, Environment};
 use super::{Cause, Loaded, Place, Problem, Snapshot, State};
-use super::{export, json, yaml};
+use super::{export, yaml};
 use crate::resolve::destination::known::is_secret;
 use crate::resolve::destination::{
-    Destination, DestinationName, Interpretation, Invalid, Warning, interpret, property_name, quoted,
+    Destination, DestinationName, Interpretation, Invalid, Source, Warning, interpret, property_name, quoted,
 };
 use crate::resolve::properties::Properties;
+use crate::resolve::source::document::{Entry, Node, Position, Spanned, SyntaxError};
+use crate::resolve::source::json;
 
 /// Room for tens of thousands of destinations in one file.
 const MAX_FILE_SIZE: u64 = 16 << 20;
@@ -263,7 +264,7 @@ impl Loader<'_> {
             folder: &file.folder,
             asked: &asked,
         };
-        let mut interpretation = interpret(&resolved.properties, &stores);
+        let mut interpretation = interpret(&resolved.properties, &stores, Source::Files);
         if is_open_to_all {
             interpretation.warnings.extend(resolved.exposed());
         }

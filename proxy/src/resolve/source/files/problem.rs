@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk::ReadError;
-use super::document::Position;
 use super::references;
 use crate::resolve::destination::{Invalid, Warning};
+use crate::resolve::source::document::Position;
 
 /// A file, or a place in it.
 #[derive(Debug, Clone, PartialEq, Eq)]

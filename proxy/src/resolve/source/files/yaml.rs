@@ -4,7 +4,7 @@
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput};
 use zeroize::Zeroizing;
 
-use super::document::{Entry, MAX_DEPTH, Node, Position, Spanned, SyntaxError, TOO_DEEP};
+use crate::resolve::source::document::{Entry, MAX_DEPTH, Node, Position, Spanned, SyntaxError, TOO_DEEP};
 
 const ALIAS: &str = "an alias (\"*\") is not supported; write the value again";
 const TAG: &str = "a tag (\"!\") is not supported; put the value in quotes";

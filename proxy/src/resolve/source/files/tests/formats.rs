@@ -5,9 +5,10 @@ use std::os::unix::fs::symlink;
 
 use proptest::prelude::*;
 
-use super::super::document::{Node, Spanned};
-use super::super::{State, export, json, yaml};
+use super::super::{State, export, yaml};
 use super::*;
+use crate::resolve::source::document::{Entry, Node, Spanned};
+use crate::resolve::source::json;
 
 fn pairs(node: &Spanned<Node>) -> Vec<(String, String)> {
     let Node::Map(entries) = &node.value else {
@@ -17,7 +18,7 @@ fn pairs(node: &Spanned<Node>) -> Vec<(String, String)> {
         Node::Text(text) => text.to_string(),
         _ => panic!("not a text"),
     };
-    let pair = |entry: &super::super::document::Entry| (entry.key.value.clone(), text(&entry.value.value));
+    let pair = |entry: &Entry| (entry.key.value.clone(), text(&entry.value.value));
     entries.iter().map(pair).collect()
 }
 

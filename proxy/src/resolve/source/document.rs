@@ -1,4 +1,4 @@
-//! What the three formats have in common: a tree of texts with positions.
+//! What the formats have in common: a tree of texts with positions.
 
 use zeroize::Zeroizing;
 
