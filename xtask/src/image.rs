@@ -1,0 +1,176 @@
+//! `cargo xtask image`: the image of the proxy, out of nothing but what the program needs.
+//!
+//! Written here and not by a container engine: there is nothing to pull and nothing to run, and
+//! few engines keep the capabilities of the program, an extended attribute.
+
+mod archive;
+mod check;
+mod layer;
+mod libraries;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::build_ebpf;
+use crate::progress::Progress;
+use crate::shell::{self, cargo, output};
+use crate::workspace;
+
+pub(crate) use archive::Image;
+pub(crate) use layer::{Capabilities, Layer};
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Name and tag of the image [default: transparent-proxy:VERSION]
+    #[arg(long, value_name = "NAME:TAG")]
+    pub(crate) tag: Option<String>,
+
+    /// Archive to write [default: target/image/transparent-proxy.tar]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Pack the unoptimised build, for tests: it is there sooner
+    #[arg(long)]
+    pub(crate) debug_binary: bool,
+}
+
+/// Steps that [`make`] takes.
+pub(crate) const STEPS: usize = 4;
+
+const PROGRAM: &str = "/usr/bin/transparent-proxy";
+const USER: u32 = 65532;
+/// What loading and attaching the eBPF programs takes; agents switch them on at their start.
+const CAPABILITIES: Capabilities = Capabilities(&[(39, "cap_bpf"), (12, "cap_net_admin")]);
+/// Where Debian's package ca-certificates collects them.
+const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let mut progress = Progress::new("image", STEPS);
+    let archive = make(options, &mut progress)?;
+    progress.done();
+    println!(
+        "    ctr -n k8s.io images import {0}\n    docker load --input {0}",
+        archive.display()
+    );
+    Ok(())
+}
+
+pub(crate) fn make(options: &Options, progress: &mut Progress) -> Result<PathBuf> {
+    progress.step("kernel object");
+    build_ebpf::run(&build_ebpf::Options::default())?;
+    let binary = build(options.debug_binary, progress)?;
+    progress.step("image");
+    let archive = options
+        .output
+        .clone()
+        .unwrap_or_else(|| workspace::target().join("image/transparent-proxy.tar"));
+    let image = image(&stripped(&binary)?, name(options)?)?;
+    image.write(&archive)?;
+    report(&image, &archive)?;
+    progress.step("the program in the image runs");
+    check::check(&archive, PROGRAM)?;
+    Ok(archive)
+}
+
+fn build(debug: bool, progress: &mut Progress) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["build", "--locked", "--package", "transparent-proxy"]);
+    if debug {
+        progress.command("build of the proxy, unoptimised", &mut command)?;
+    } else {
+        progress.command(
+            "build of the proxy, optimised (some minutes the first time)",
+            command.arg("--release"),
+        )?;
+    }
+    Ok(workspace::binary(!debug))
+}
+
+/// Without line numbers, which are most of it. Names of functions stay, for backtraces.
+fn stripped(binary: &Path) -> Result<PathBuf> {
+    let stripped = workspace::target().join("image/transparent-proxy");
+    let folder = stripped.parent().context("a folder")?;
+    std::fs::create_dir_all(folder).with_context(|| format!("{} can be made", folder.display()))?;
+    shell::find("strip").context("binutils is installed: it has the linker, too")?;
+    output(
+        Command::new("strip")
+            .args(["--strip-debug", "-o"])
+            .arg(&stripped)
+            .arg(binary),
+    )?;
+    Ok(stripped)
+}
+
+fn name(options: &Options) -> Result<String> {
+    if let Some(tag) = &options.tag {
+        return Ok(tag.clone());
+    }
+    let metadata = output(cargo().args(["metadata", "--format-version", "1", "--no-deps", "--offline"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).context("cargo writes JSON")?;
+    let version = metadata["packages"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|package| package["name"] == "transparent-proxy")
+        .and_then(|package| package["version"].as_str())
+        .context("the package has a version")?;
+    Ok(format!("transparent-proxy:{version}"))
+}
+
+fn image(binary: &Path, name: String) -> Result<Image> {
+    let mut layer = Layer::new();
+    layer
+        .program(binary, PROGRAM)?
+        .capabilities(PROGRAM, CAPABILITIES)
+        .copy(Path::new(AUTHORITIES), AUTHORITIES)
+        .context("the certificates of the package ca-certificates go into the image")?
+        .text(
+            "/etc/passwd",
+            &format!(
+                "root:x:0:0:root:/:/sbin/nologin\nproxy:x:{USER}:{USER}:transparent-proxy:/:/sbin/nologin\n"
+            ),
+        )
+        .text("/etc/group", &format!("root:x:0:\nproxy:x:{USER}:\n"))
+        // The names of a pod come from its hosts file, then from the cluster's DNS.
+        .text("/etc/nsswitch.conf", "hosts: files dns\n")
+        .folder("/tmp", 0o1777);
+    // Where the chart mounts something.
+    for folder in [
+        "/etc/logging",
+        "/etc/transparent-proxy",
+        "/host/cgroup",
+        "/run/transparent-proxy",
+        "/var/lib/transparent-proxy",
+    ] {
+        layer.folder(folder, 0o755);
+    }
+    Ok(Image {
+        name,
+        layer,
+        settings: json!({
+            "User": format!("{USER}:{USER}"),
+            "Env": ["PATH=/usr/bin"],
+            "Entrypoint": [PROGRAM],
+            "WorkingDir": "/",
+        }),
+        compressed: true,
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
+fn report(image: &Image, archive: &Path) -> Result<()> {
+    for line in image.layer.listing()? {
+        println!("    {line}");
+    }
+    let size = std::fs::metadata(archive).context("it was just written")?.len();
+    println!(
+        "    {}, {:.1} MB: {}",
+        image.name,
+        size as f64 / 1e6,
+        archive.display()
+    );
+    Ok(())
+}
