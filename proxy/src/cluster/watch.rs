@@ -16,6 +16,19 @@ mod store;
 pub use self::health::{Health, Problem, Report, Watches};
 pub use self::store::{Change, Key, Reader};
 
+/// Takes what a watch sees, where a [`Reader`] is not what is wanted.
+///
+/// A list is told by `begin`, `listed` for each object, and `finish`: what it did not show is gone
+/// then. A list that broke off is told by the next `begin`.
+pub trait Sink<K>: Send + 'static {
+    fn begin(&mut self);
+    fn listed(&mut self, object: K);
+    fn finish(&mut self);
+    /// Between lists: it is new, or has changed.
+    fn applied(&mut self, object: K);
+    fn deleted(&mut self, object: K);
+}
+
 use std::convert::Infallible;
 use std::fmt::Debug;
 use std::pin::pin;
@@ -31,7 +44,6 @@ use tracing::{debug, info, warn};
 
 use self::backoff::Backoff;
 use self::health::Code;
-use self::store::Writer;
 use super::{Error, timely_within};
 
 /// Keeps what a [`Reader`] reads current, for ever.
@@ -132,19 +144,24 @@ where
         T: PartialEq + Send + Sync + 'static,
     {
         let (reader, writer) = store::new(keep, changed);
+        (reader, self.feed(watches, writer))
+    }
+
+    /// The task that tells `sink` of everything.
+    pub fn feed(self, watches: &Watches, sink: impl Sink<K>) -> Task {
         let watching = Watching {
             health: watches.add(self.resource),
             backoff: Backoff::new(self.timing.pause, self.timing.longest_pause),
             query: self,
-            writer,
+            sink,
         };
-        (reader, Box::pin(watching.run()))
+        Box::pin(watching.run())
     }
 }
 
-struct Watching<K, T> {
+struct Watching<K, S> {
     query: Query<K>,
-    writer: Writer<K, T>,
+    sink: S,
     health: Health,
     backoff: Backoff,
 }
@@ -159,16 +176,15 @@ enum End {
     Failed(Code, Error),
 }
 
-impl<K, T> Watching<K, T>
+impl<K, S> Watching<K, S>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-    T: PartialEq + Send + Sync + 'static,
+    S: Sink<K>,
 {
     async fn run(mut self) -> Infallible {
         loop {
             match self.list().await {
                 Ok(version) => {
-                    self.writer.synced();
                     self.health.synced();
                     debug!(resource = self.query.resource, "listed");
                     self.follow(version).await;
@@ -180,18 +196,18 @@ where
 
     /// All objects, page by page; gives the version to watch from.
     async fn list(&mut self) -> Result<String, End> {
-        self.writer.begin();
+        self.sink.begin();
         let mut next = None;
         loop {
             let params = self.list_params(next);
             let page = timely_within(self.query.timing.request, self.query.api.list(&params)).await?;
             self.health.heard();
             for object in page.items {
-                self.writer.listed(object);
+                self.sink.listed(object);
             }
             next = page.metadata.continue_.filter(|token| !token.is_empty());
             if next.is_none() {
-                self.writer.finish();
+                self.sink.finish();
                 return Ok(page.metadata.resource_version.unwrap_or_default());
             }
         }
@@ -249,11 +265,11 @@ where
         match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 remember(version, object.meta().resource_version.as_deref());
-                self.writer.applied(object);
+                self.sink.applied(object);
             }
             WatchEvent::Deleted(object) => {
                 remember(version, object.meta().resource_version.as_deref());
-                self.writer.deleted(&object);
+                self.sink.deleted(object);
             }
             WatchEvent::Bookmark(bookmark) => {
                 remember(version, Some(&bookmark.metadata.resource_version));

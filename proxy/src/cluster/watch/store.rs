@@ -7,6 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use kube::Resource;
 use tokio::sync::watch;
 
+use super::Sink;
+
 /// Namespace and name; the namespace is empty for objects that have none.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
@@ -151,19 +153,17 @@ pub(super) fn new<K, T>(
     (reader, writer)
 }
 
-impl<K: Resource, T: PartialEq> Writer<K, T> {
-    /// A list begins, possibly after another one that broke off.
-    pub(super) fn begin(&mut self) {
+impl<K: Resource + 'static, T: PartialEq + Send + Sync + 'static> Sink<K> for Writer<K, T> {
+    fn begin(&mut self) {
         self.seen.clear();
     }
 
-    pub(super) fn listed(&mut self, object: K) {
+    fn listed(&mut self, object: K) {
         self.seen.insert(Key::of(&object));
         self.applied(object);
     }
 
-    /// The list is complete: what it did not show is gone.
-    pub(super) fn finish(&mut self) {
+    fn finish(&mut self) {
         let seen = std::mem::take(&mut self.seen);
         let gone: Vec<Key> = {
             let objects = self.write();
@@ -173,23 +173,22 @@ impl<K: Resource, T: PartialEq> Writer<K, T> {
         for key in gone {
             self.replace(&key, None);
         }
-    }
-
-    pub(super) fn synced(&self) {
         self.synced
             .send_if_modified(|synced| !std::mem::replace(synced, true));
     }
 
-    pub(super) fn applied(&mut self, object: K) {
+    fn applied(&mut self, object: K) {
         let key = Key::of(&object);
         let kept = (self.keep)(object);
         self.replace(&key, kept);
     }
 
-    pub(super) fn deleted(&mut self, object: &K) {
-        self.replace(&Key::of(object), None);
+    fn deleted(&mut self, object: K) {
+        self.replace(&Key::of(&object), None);
     }
+}
 
+impl<K, T: PartialEq> Writer<K, T> {
     fn replace(&mut self, key: &Key, after: Option<T>) {
         let before = self.write().get(key).cloned();
         if before.as_deref() == after.as_ref() {
