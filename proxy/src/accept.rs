@@ -152,7 +152,7 @@ where
     let id = next_id();
     // Entered at every poll, so it only exists where somebody looks inside; lines above debug
     // name the connection themselves.
-    let span = debug_span!("connection", id, client.addr = %peer);
+    let span = debug_span!("connection", conn_id = id, client.addr = %peer);
     let accepted = Accepted {
         id,
         stream,

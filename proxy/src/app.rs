@@ -8,6 +8,8 @@ pub mod doctor;
 pub mod explain;
 pub mod get;
 pub mod healthcheck;
+mod in_cluster;
+pub mod log_level;
 pub mod manager;
 pub mod run;
 

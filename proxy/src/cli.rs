@@ -52,7 +52,7 @@ pub enum Role {
     /// On Kubernetes: make Services out of Destination resources, and keep their status
     Manager(InCluster),
     /// On Kubernetes: tell how the proxy and its destinations are
-    Healthcheck(InCluster),
+    Healthcheck(Healthcheck),
     /// On Kubernetes, before an uninstallation: remove the Services that the manager made
     Cleanup(InCluster),
     /// Print the CustomResourceDefinition of Destination resources
@@ -255,6 +255,20 @@ pub struct Agent {
     /// Folder of the socket that `explain` and `connections` talk to
     #[arg(long, value_name = "PATH", default_value = "/run/transparent-proxy")]
     pub run: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Healthcheck {
+    #[command(flatten)]
+    pub cluster: InCluster,
+
+    /// Address of the pages /status, /destinationCRs and /, which is for people
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8080")]
+    pub listen: SocketAddr,
+
+    /// Port of the agents' probes; they are asked whether connections are redirected
+    #[arg(long, value_name = "PORT", default_value = "8081", hide = true)]
+    pub agent_probes: u16,
 }
 
 #[derive(Debug, Args)]

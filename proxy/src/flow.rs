@@ -70,3 +70,72 @@ async fn serve(accepted: Accepted, plane: Arc<ArcSwap<Plane>>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::http::HttpMetrics;
+    use super::stream::TcpMetrics;
+    use crate::telemetry::registry::{Exposition, Metrics, scopes, strict};
+
+    /// Dashboards exist that ask for exactly these.
+    #[test]
+    fn both_planes_are_scraped_from_the_start_under_the_names_that_users_know() {
+        let mut metrics = Metrics::new();
+        HttpMetrics::default().register(metrics.scope(scopes::HTTP));
+        TcpMetrics::default().register(metrics.scope(scopes::TCP));
+        metrics.register_process();
+        for exposition in [Exposition::OpenMetrics, Exposition::Prometheus] {
+            let text = metrics.encode(exposition).unwrap();
+            let families = strict::parse(&text, exposition).unwrap();
+            for (name, kind, help, suffix, scope) in [
+                (
+                    "tp_cpu_percent",
+                    "gauge",
+                    "Process CPU usage percentage",
+                    "",
+                    "system-metrics",
+                ),
+                (
+                    "tp_memory_bytes",
+                    "gauge",
+                    "Process memory usage",
+                    "",
+                    "system-metrics",
+                ),
+                (
+                    "tp_received_requests",
+                    "counter",
+                    "Total Received Requests",
+                    "_total",
+                    "sap-transp-proxy-conn-handler",
+                ),
+                (
+                    "tp_target_system_requests",
+                    "counter",
+                    "Total Target Systems Requests",
+                    "_total",
+                    "sap-transp-proxy-conn-handler",
+                ),
+                (
+                    "tp_open_tcp_connections",
+                    "gauge",
+                    "Opened tcp connections",
+                    "",
+                    "sap-transp-proxy-tcp",
+                ),
+                (
+                    "tp_tcp_connections",
+                    "counter",
+                    "Total tcp connections",
+                    "_total",
+                    "sap-transp-proxy-tcp",
+                ),
+            ] {
+                let family = &families[name];
+                assert_eq!((family.kind.as_str(), family.help.as_str()), (kind, help));
+                let series = format!("{name}{suffix}{{otel_scope_name=\"{scope}\",otel_scope_version=\"\"}}");
+                assert!(family.samples.keys().eq([&series]), "{family:?}");
+            }
+        }
+    }
+}

@@ -124,7 +124,7 @@ async fn no_secret_is_logged_at_any_level() {
     let log = folder.path().join("log");
     logging::init(&logging::Config {
         level: EVERYTHING.to_owned(),
-        file: Some(log.clone()),
+        output: logging::Output::File(log.clone()),
         ..logging::Config::default()
     })
     .expect("the first and only start of logging");

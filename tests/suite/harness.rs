@@ -8,5 +8,6 @@ pub mod node;
 pub mod peers;
 pub mod postgres;
 pub mod proxy;
+pub mod role;
 pub mod tcp;
 pub mod wait;

@@ -30,12 +30,6 @@ fn tcp_to(target: SocketAddr) -> Value {
     json!({ "Type": "TCP", "Address": target.to_string(), "ProxyType": "Internet" })
 }
 
-/// An address where nobody listens.
-fn nobody() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address")
-}
-
 fn assert_live_in_time(what: &str, condition: impl FnMut() -> bool) {
     let start = Instant::now();
     wait::until(what, condition);
@@ -226,7 +220,7 @@ fn a_target_that_is_down_gives_one_clear_error() {
     if !privileged() {
         return;
     }
-    let proxy = Proxy::for_test("live-down").destination("my-dest", http_to(nobody()));
+    let proxy = Proxy::for_test("live-down").destination("my-dest", http_to(tcp::nobody()));
     let answer = proxy.output_of(&["curl", "-sSi", "http://my-dest/"]);
     let message =
         "Failed to establish connection to the target system of destination 'my-dest'. Connection refused.";
@@ -300,10 +294,10 @@ fn metrics_count_what_happened() {
         return;
     }
     let cgroup = Cgroup::new();
-    let metrics = nobody();
+    let metrics = tcp::nobody();
     let proxy = Proxy::for_test("live-metrics")
         .destination("my-dest", http_to(tcp::saying("hello")))
-        .destination("down", http_to(nobody()))
+        .destination("down", http_to(tcp::nobody()))
         .option("--metrics")
         .option(metrics.to_string());
     let serving = proxy.serve(&cgroup);
@@ -322,10 +316,15 @@ fn metrics_count_what_happened() {
         line.rsplit_once(' ').map(|(_, value)| value.to_owned())
     };
     let (mine, down) = ("destination=\"my-dest\"", "error=\"target_connection_refused\"");
-    assert_eq!(value("tp_received_requests_total", mine).as_deref(), Some("3"));
+    assert_eq!(value("tp_received_requests_total", "").as_deref(), Some("4"));
+    assert_eq!(value("tp_target_system_requests_total", "").as_deref(), Some("3"));
     assert_eq!(
-        value("tp_target_system_requests_total", mine).as_deref(),
+        value("tp_destination_received_requests_total", mine).as_deref(),
         Some("3")
+    );
+    assert_eq!(
+        value("tp_request_duration_seconds_count", "").as_deref(),
+        Some("4")
     );
     assert_eq!(value("tp_request_errors_total", down).as_deref(), Some("1"));
     assert_eq!(value("tp_hook_effective", "").as_deref(), Some("1"));

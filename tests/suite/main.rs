@@ -17,6 +17,7 @@ mod live;
 mod namespaces;
 mod oauth;
 mod redirect;
+mod roles;
 mod run_sandbox;
 mod smuggling;
 mod streams;

@@ -4,35 +4,22 @@
 //! on the loopback interface, and never from a web page: browsers send `Origin` with
 //! it, and a page that had its own name resolve to 127.0.0.1 shows in `Host`.
 
-use bytes::Bytes;
 use http::header::{ALLOW, HOST, ORIGIN};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Body;
-use tracing::{Level, warn};
+use tracing::warn;
 
-use super::{TEXT, page};
-use crate::telemetry::logging::LogControl;
+use super::server::{Page, TEXT, page};
+use crate::telemetry::logging::{Level, LogControl, NoLevel};
 
 pub(super) const PATH: &str = "/log-level";
 
 /// More than the longest level with blanks around.
 const LONGEST_BODY: usize = 64;
 
-const LEVELS: [(&str, Level); 5] = [
-    ("error", Level::ERROR),
-    ("warn", Level::WARN),
-    ("info", Level::INFO),
-    ("debug", Level::DEBUG),
-    ("trace", Level::TRACE),
-];
-
-pub(super) async fn answer<B>(
-    request: Request<B>,
-    log: &LogControl,
-    on_loopback: bool,
-) -> Response<Full<Bytes>>
+pub(super) async fn answer<B>(request: Request<B>, log: &LogControl, on_loopback: bool) -> Page
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -55,37 +42,32 @@ where
     }
 }
 
-async fn change<B>(body: B, log: &LogControl) -> Response<Full<Bytes>>
+async fn change<B>(body: B, log: &LogControl) -> Page
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let level = match Limited::new(body, LONGEST_BODY).collect().await {
         Ok(body) => level(&body.to_bytes()),
-        Err(_too_long) => None,
+        Err(_too_long) => Err(NoLevel),
     };
-    let Some((name, level)) = level else {
-        return page(
-            StatusCode::BAD_REQUEST,
-            TEXT,
-            "the body is one of error, warn, info, debug, trace\n",
-        );
+    let level = match level {
+        Ok(level) => level,
+        Err(error) => return page(StatusCode::BAD_REQUEST, TEXT, format!("{error}\n")),
     };
     match log.set(level) {
         Ok(()) => {
             // At this level, lest the change itself stays unseen.
-            warn!(level = name, "the log level was changed");
-            page(StatusCode::OK, TEXT, format!("{name}\n"))
+            warn!(now = level.as_str(), "the log level was changed");
+            page(StatusCode::OK, TEXT, format!("{level}\n"))
         }
         Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
     }
 }
 
-fn level(body: &[u8]) -> Option<(&'static str, Level)> {
-    let body = body.trim_ascii();
-    LEVELS
-        .into_iter()
-        .find(|(name, _)| body.eq_ignore_ascii_case(name.as_bytes()))
+fn level(body: &[u8]) -> Result<Level, NoLevel> {
+    let text = std::str::from_utf8(body).map_err(|_no_text| NoLevel)?;
+    text.trim().parse()
 }
 
 /// Not from a page in a browser, whatever its name resolved to.

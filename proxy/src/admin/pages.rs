@@ -1,7 +1,6 @@
 //! The pages for people.
 
-use std::fmt::{self, Display, Write};
-
+use super::html::{Document, Escaped, Mark};
 use super::status::{Phase, Status};
 use crate::telemetry::connections::Snapshot;
 
@@ -9,11 +8,8 @@ pub(super) const INDEX: &str = "<!doctype html><html lang=\"en\"><title>transpar
      <li><a href=\"/status\">status</a><li><a href=\"/debug/connections\">open connections</a>\
      <li><a href=\"/metrics\">metrics</a><li><a href=\"/log-level\">log level</a><li><a href=\"/healthz\">alive</a><li><a href=\"/readyz\">ready</a></ul></html>\n";
 
-const STYLE: &str = "body{font-family:sans-serif;margin:2em}table{border-collapse:collapse}\
-     td,th{border:1px solid #bbb;padding:.3em .6em;text-align:left}.attention{background:#fdd}";
-
 pub(super) fn status(status: &Status, phase: Phase, pending: &[&str], open: usize) -> String {
-    let mut page = Page::new("status");
+    let mut page = Document::new("status");
     page.paragraph(format_args!(
         "{} {}: <b>{}</b>",
         Escaped(&status.role),
@@ -31,7 +27,7 @@ pub(super) fn status(status: &Status, phase: Phase, pending: &[&str], open: usiz
         status
             .facts
             .iter()
-            .map(|fact| (!fact.ok, vec![fact.name.clone(), fact.value.clone()])),
+            .map(|fact| (attention(!fact.ok), vec![fact.name.clone(), fact.value.clone()])),
     );
     page.table(
         &["Destination", "Virtual IP", "Port", "Type", "Target", "Remarks"],
@@ -44,10 +40,14 @@ pub(super) fn status(status: &Status, phase: Phase, pending: &[&str], open: usiz
                 or_dash(row.target.clone()),
                 row.warnings.join("; "),
             ];
-            (!row.warnings.is_empty(), cells)
+            (attention(!row.warnings.is_empty()), cells)
         }),
     );
     page.finish()
+}
+
+fn attention(needed: bool) -> Mark {
+    if needed { Mark::Attention } else { Mark::None }
 }
 
 fn or_dash(text: Option<String>) -> String {
@@ -55,7 +55,7 @@ fn or_dash(text: Option<String>) -> String {
 }
 
 pub(super) fn connections(open: &[Snapshot]) -> String {
-    let mut page = Page::new("open connections");
+    let mut page = Document::new("open connections");
     page.table(
         &[
             "Id",
@@ -82,64 +82,8 @@ pub(super) fn connections(open: &[Snapshot]) -> String {
                 one.bytes_from_app.to_string(),
                 one.bytes_from_target.to_string(),
             ];
-            (false, cells)
+            (Mark::None, cells)
         }),
     );
     page.finish()
-}
-
-/// A page that grows. Writing to a `String` cannot fail.
-struct Page(String);
-
-impl Page {
-    fn new(title: &str) -> Self {
-        Self(format!(
-            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>transparent-proxy: {title}</title>\
-             <style>{STYLE}</style><h1>{title}</h1>"
-        ))
-    }
-
-    /// `content` is HTML already.
-    fn paragraph(&mut self, content: fmt::Arguments<'_>) {
-        let _ = write!(self.0, "<p>{content}</p>");
-    }
-
-    /// Rows with a mark for those that need attention.
-    fn table(&mut self, heads: &[&str], rows: impl Iterator<Item = (bool, Vec<String>)>) {
-        self.0.push_str("<table><tr>");
-        for head in heads {
-            let _ = write!(self.0, "<th>{}", Escaped(head));
-        }
-        for (attention, cells) in rows {
-            self.0.push_str(if attention {
-                "<tr class=\"attention\">"
-            } else {
-                "<tr>"
-            });
-            for cell in cells {
-                let _ = write!(self.0, "<td>{}", Escaped(&cell));
-            }
-        }
-        self.0.push_str("</table><br>");
-    }
-
-    fn finish(mut self) -> String {
-        self.0.push_str("</html>\n");
-        self.0
-    }
-}
-
-struct Escaped<'a>(&'a str);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|char| match char {
-            '&' => f.write_str("&amp;"),
-            '<' => f.write_str("&lt;"),
-            '>' => f.write_str("&gt;"),
-            '"' => f.write_str("&quot;"),
-            '\'' => f.write_str("&#39;"),
-            char => f.write_char(char),
-        })
-    }
 }

@@ -1,6 +1,6 @@
 //! What the status page tells. Filled by whoever puts the process together; never holds a secret.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The state of the process at one moment.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -12,7 +12,7 @@ pub struct Status {
     pub destinations: Vec<DestinationRow>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
     pub name: String,
     pub value: String,
@@ -34,7 +34,7 @@ pub struct DestinationRow {
     pub warnings: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     Starting,

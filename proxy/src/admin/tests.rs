@@ -5,6 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::accept;
 use crate::lifecycle::drain::Drain;
 use crate::telemetry::logging;
 
@@ -93,6 +94,36 @@ async fn metrics_are_open_metrics() {
     );
     assert!(answer.contains("tp_things_total{"), "{answer}");
     assert!(answer.ends_with("# EOF\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn metrics_are_prometheus_text_for_those_that_like_it_better() {
+    let answer = start().get("/metrics", "text/plain;version=0.0.4").await;
+    assert!(
+        answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8"),
+        "{answer}"
+    );
+    assert!(answer.contains("# TYPE tp_things_total counter\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_server_of_metrics_has_nothing_else() {
+    let listener = accept::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let drain = Drain::new();
+    tokio::spawn(metrics::serve(listener, Arc::default(), drain.signal()));
+    let server = Server {
+        address,
+        drain,
+        ..start()
+    };
+    assert!(server.get("/metrics", "*/*").await.ends_with("# EOF\n"));
+    for path in ["/", "/status", "/healthz", "/log-level", "/debug/connections"] {
+        let answer = server.get(path, "*/*").await;
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    }
+    let answer = server.put_level("debug", "localhost", "").await;
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
 }
 
 #[tokio::test]

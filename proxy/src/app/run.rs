@@ -41,9 +41,8 @@ use crate::lifecycle::drain::{Drain, Drained};
 use crate::lifecycle::workers::{self, Workers};
 use crate::resolve::keystore::{self, CertificateStore};
 use crate::resolve::source::files::{FileSource, Snapshot};
-use crate::telemetry::logging::LogControl;
-use crate::telemetry::registry::Metrics;
-use crate::telemetry::{logging, process};
+use crate::telemetry::logging::{self, LogControl};
+use crate::telemetry::registry::{Metrics, scopes};
 use crate::{cli, config};
 
 pub fn run(config: &config::Run) -> anyhow::Result<ExitCode> {
@@ -270,9 +269,9 @@ fn parts(
     let tokens = TokenService::new(Arc::clone(&dialer), additional_cas.clone());
     tokens.register(metrics.root());
     let (http, tcp) = (HttpMetrics::default(), TcpMetrics::default());
-    http.register(metrics.scope("sap-transp-proxy-http"));
-    tcp.register(metrics.scope("sap-transp-proxy-tcp"));
-    process::register(metrics.scope("system-metrics"));
+    http.register(metrics.scope(scopes::HTTP));
+    tcp.register(metrics.scope(scopes::TCP));
+    metrics.register_process();
     Ok(Parts {
         workers: Workers::start(worker_count).context("threads for connections cannot be started")?,
         listen: config.listen,
@@ -340,7 +339,11 @@ fn logging_config(config: &config::Logging) -> logging::Config {
     logging::Config {
         level: config.level.to_string().to_lowercase(),
         format: config.format,
-        file: config.file.clone(),
+        output: match &config.file {
+            Some(path) => logging::Output::File(path.clone()),
+            None => logging::Output::StandardError,
+        },
+        component: "run",
     }
 }
 

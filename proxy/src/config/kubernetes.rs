@@ -128,8 +128,7 @@ pub struct Retry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Logging {
-    /// `trace`, `debug`, `info`, `warn`, `error` or `fatal`
-    pub level: String,
+    pub level: logging::Level,
     pub format: logging::Format,
     /// One line per HTTP request.
     pub access: bool,
@@ -138,7 +137,7 @@ pub struct Logging {
 impl Default for Logging {
     fn default() -> Self {
         Self {
-            level: "info".to_owned(),
+            level: logging::Level::Info,
             format: logging::Format::Json,
             access: false,
         }
@@ -301,6 +300,7 @@ mod tests {
             (r#"{"targetPorts": "29999-10000"}"#, "like \"10000-29999\""),
             (r#"{"targetPorts": "80-90"}"#, "from 1024 to 65535"),
             (r#"{"defaultScope": "cluster"}"#, "unknown variant `cluster`"),
+            (r#"{"logging": {"level": "loud"}}"#, "the log levels are trace"),
         ] {
             let error = serde_json::from_str::<File>(text).unwrap_err().to_string();
             assert!(error.contains(message), "{text}: {error}");

@@ -6,21 +6,18 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 use super::Error;
-use crate::resolve::destination::DestinationName;
 
 /// Clones count in the same series.
 #[derive(Debug, Clone)]
 pub(super) struct TokenMetrics {
-    calls: Family<CallLabels, Counter>,
+    requests: Family<RequestLabels, Counter>,
     hits: Family<CacheLabels, Counter>,
     misses: Family<CacheLabels, Counter>,
     renewals: Family<CacheLabels, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallLabels {
-    /// Of the configuration, never of a request: there are as many as destinations.
-    destination: String,
+struct RequestLabels {
     result: &'static str,
 }
 
@@ -34,7 +31,7 @@ const TOKENS: CacheLabels = CacheLabels { cache: "token" };
 impl TokenMetrics {
     pub(super) fn new() -> Self {
         Self {
-            calls: Family::default(),
+            requests: Family::default(),
             hits: Family::default(),
             misses: Family::default(),
             renewals: Family::default(),
@@ -44,10 +41,11 @@ impl TokenMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         // The series are there before the first token is wanted.
         drop(self.cache());
+        drop(self.calls().of(OK));
         registry.register(
-            "token_calls",
-            "Calls to token services by destination and result",
-            self.calls.clone(),
+            "token_requests",
+            "Calls to token services by result",
+            self.requests.clone(),
         );
         registry.register("cache_hits", "Look-ups answered at once", self.hits.clone());
         registry.register(
@@ -62,15 +60,8 @@ impl TokenMetrics {
         );
     }
 
-    /// The counters of one destination's calls.
-    pub(super) fn calls(&self, destination: &DestinationName) -> CallCounts {
-        let counts = CallCounts {
-            calls: self.calls.clone(),
-            destination: destination.to_string(),
-        };
-        // So that the first call is seen as an increase.
-        drop(counts.of(OK));
-        counts
+    pub(super) fn calls(&self) -> CallCounts {
+        CallCounts(self.requests.clone())
     }
 
     /// The counters themselves: a hit takes one addition, no look-up.
@@ -85,10 +76,7 @@ impl TokenMetrics {
 }
 
 #[derive(Debug)]
-pub(super) struct CallCounts {
-    calls: Family<CallLabels, Counter>,
-    destination: String,
-}
+pub(super) struct CallCounts(Family<RequestLabels, Counter>);
 
 const OK: &str = "ok";
 
@@ -98,10 +86,7 @@ impl CallCounts {
     }
 
     fn of(&self, result: &'static str) -> Counter {
-        self.calls.get_or_create_owned(&CallLabels {
-            destination: self.destination.clone(),
-            result,
-        })
+        self.0.get_or_create_owned(&RequestLabels { result })
     }
 }
 

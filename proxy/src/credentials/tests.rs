@@ -480,10 +480,12 @@ async fn calls_and_what_the_cache_saves_are_counted() {
     }
     let mut metrics = crate::telemetry::registry::Metrics::new();
     tokens.register(metrics.root());
-    let text = metrics.encode().expect("encodes");
+    let text = metrics
+        .encode(crate::telemetry::registry::Exposition::OpenMetrics)
+        .expect("encodes");
     for line in [
-        r#"tp_token_calls_total{destination="d",result="ok"} 1"#,
-        r#"tp_token_calls_total{destination="d",result="refused"} 1"#,
+        r#"tp_token_requests_total{result="ok"} 1"#,
+        r#"tp_token_requests_total{result="refused"} 1"#,
         r#"tp_cache_hits_total{cache="token"} 2"#,
         r#"tp_cache_misses_total{cache="token"} 1"#,
         r#"tp_cache_renewals_total{cache="token"} 0"#,

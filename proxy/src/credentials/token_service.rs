@@ -73,7 +73,7 @@ impl TokenService {
             return Ok(entry);
         }
         let tls = self.tls(client).map_err(|error| Error::Tls(Arc::new(error)))?;
-        let calls = self.metrics.calls(name);
+        let calls = self.metrics.calls();
         let fetcher = Fetcher::new(Arc::clone(&self.caller), Arc::clone(client), grant, tls, calls);
         let fetcher = Arc::new(fetcher.map_err(|error| Error::TokenServiceUrl(Arc::new(error)))?);
         let fetch: Fetch = Box::new(move || {

@@ -130,12 +130,12 @@ impl HttpService {
         turn: Option<Turn>,
         app: Arc<AppConnection>,
     ) -> Response<ResponseBody> {
-        self.metrics.received.inc();
-        let started = self.settings.access_log.then(Instant::now);
+        self.metrics.received();
+        let started = Instant::now();
         let request_id = request_id::of(request.headers());
         let caller = Caller::of(&request);
-        let line =
-            started.map(|started| (started, request.method().clone(), request.uri().path().to_owned()));
+        let logged = self.settings.access_log;
+        let line = logged.then(|| (request.method().clone(), request.uri().path().to_owned()));
         let forwarded = match turn.as_ref().and_then(Turn::violation) {
             Some(violation) => Err(violation.into()),
             None => self.forward(request, &request_id, &caller, &app).await,
@@ -144,8 +144,10 @@ impl HttpService {
             Ok(response) => self.answered(response, &request_id),
             Err(error) => self.failed_answer(&error, &request_id, &caller),
         };
-        if let Some((started, method, path)) = line {
-            self.log_access(&method, &path, response.status(), &request_id, started);
+        let took = started.elapsed();
+        self.metrics.finished(took);
+        if let Some((method, path)) = line {
+            self.log_access(&method, &path, response.status(), &request_id, took);
         }
         match turn {
             Some(turn) => keep_turn(response, turn),
@@ -213,7 +215,7 @@ impl HttpService {
     }
 
     fn answered(&self, response: Response<ResponseBody>, request_id: &HeaderValue) -> Response<ResponseBody> {
-        self.metrics.answered.inc();
+        self.metrics.answered();
         let (mut parts, body) = response.into_parts();
         let upgraded = upgrade::agreed(&parts);
         let keeps_trailer = body.size_hint().exact().is_none();
@@ -253,9 +255,9 @@ impl HttpService {
             request_id,
             destination = self.name,
             step = entry.step,
-            error = entry.id,
+            code = entry.id,
             status = entry.status.as_u16(),
-            cause = causes(error),
+            error = causes(error),
             remedy = entry.remedy,
             "request failed"
         );
@@ -267,7 +269,7 @@ impl HttpService {
         path: &str,
         status: StatusCode,
         request_id: &HeaderValue,
-        started: Instant,
+        took: Duration,
     ) {
         tracing::info!(
             target: logging::ACCESS,
@@ -276,7 +278,7 @@ impl HttpService {
             %method,
             path,
             status = status.as_u16(),
-            milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             "request"
         );
     }

@@ -4,27 +4,36 @@
 //! stay at [`LIBRARIES`], because what they tell below is frames, headers and tickets
 //! that they cannot know to be secret.
 
+mod json;
+mod level;
+
+pub use level::{Level, NoLevel};
+
 use std::fs::File;
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tracing::{Level, Metadata};
+use tracing::Metadata;
 use tracing_subscriber::filter::{EnvFilter, FilterExt as _, FilterFn, ParseError, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
+use self::json::JsonLines;
+
 /// Target of the line at the end of each TCP connection.
 pub const CONNECTION: &str = "transparent_proxy::connection";
 /// Target of the line per HTTP request, which is only written where it is asked for; so it is
 /// independent of the level, unless that names it.
 pub const ACCESS: &str = "transparent_proxy::access";
+/// Target of what is said before the process ends itself.
+pub const FATAL: &str = "transparent_proxy::fatal";
 
 /// The most that libraries may say.
-const LIBRARIES: Level = Level::INFO;
+const LIBRARIES: tracing::Level = tracing::Level::INFO;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -51,8 +60,19 @@ pub struct Config {
     /// A level (`info`), or directives as in `info,transparent_proxy::relay=trace`.
     pub level: String,
     pub format: Format,
-    /// Appended to, instead of standard error.
-    pub file: Option<PathBuf>,
+    pub output: Output,
+    /// Whose lines these are; said in every line of JSON.
+    pub component: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Output {
+    #[default]
+    StandardError,
+    /// Where container runtimes look for logs first.
+    StandardOutput,
+    /// Appended to.
+    File(PathBuf),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, Serialize, Deserialize)]
@@ -69,7 +89,8 @@ impl Default for Config {
         Self {
             level: "info".to_owned(),
             format: Format::Text,
-            file: None,
+            output: Output::StandardError,
+            component: "run",
         }
     }
 }
@@ -79,13 +100,13 @@ impl Default for Config {
 pub struct LogControl(reload::Handle<EnvFilter, Registry>);
 
 impl LogControl {
-    pub fn set_level(&self, level: &str) -> Result<(), Error> {
+    fn set_level(&self, level: &str) -> Result<(), Error> {
         self.0.reload(filter(level)?).map_err(Error::Reload)
     }
 
     /// One level for everything.
     pub fn set(&self, level: Level) -> Result<(), Error> {
-        self.set_level(&level.to_string())
+        self.set_level(&level.directives())
     }
 
     /// The directives in force.
@@ -138,7 +159,7 @@ fn filter(level: &str) -> Result<EnvFilter, Error> {
 fn no_library_details() -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
     filter_fn(|metadata| *metadata.level() <= LIBRARIES || is_ours(metadata.target()))
         // It forbids no level as such; without this every line at any level would be looked at.
-        .with_max_level_hint(Level::TRACE)
+        .with_max_level_hint(tracing::Level::TRACE)
 }
 
 fn is_ours(target: &str) -> bool {
@@ -151,28 +172,31 @@ fn is_ours(target: &str) -> bool {
 type Lines = Box<dyn Layer<Registry> + Send + Sync>;
 
 fn lines(config: &Config) -> Result<Lines, Error> {
-    let Some(path) = &config.file else {
-        return Ok(formatted(config.format, io::stderr, colours_wanted()));
-    };
-    let file = File::options()
+    Ok(match &config.output {
+        Output::StandardError => formatted(config, io::stderr, colours_wanted()),
+        Output::StandardOutput => formatted(config, io::stdout, false),
+        Output::File(path) => formatted(config, Arc::new(open(path)?), false),
+    })
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    File::options()
         .create(true)
         .append(true)
         .open(path)
         .map_err(|source| Error::File {
-            path: path.clone(),
+            path: path.to_owned(),
             source,
-        })?;
-    Ok(formatted(config.format, Arc::new(file), false))
+        })
 }
 
-fn formatted<W>(format: Format, writer: W, coloured: bool) -> Lines
+fn formatted<W>(config: &Config, writer: W, coloured: bool) -> Lines
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let lines = fmt::layer().with_writer(writer);
-    match format {
-        Format::Text => lines.with_ansi(coloured).boxed(),
-        Format::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+    match config.format {
+        Format::Text => fmt::layer().with_writer(writer).with_ansi(coloured).boxed(),
+        Format::Json => JsonLines::new(config.component, writer).boxed(),
     }
 }
 
@@ -216,6 +240,22 @@ mod tests {
         let said = std::fs::read_to_string(file.path()).unwrap();
         assert!(!said.contains("MARKER"), "{said}");
         assert!(said.contains("may be said") && said.contains("ours"), "{said}");
+    }
+
+    #[test]
+    fn at_level_fatal_only_the_last_words_are_said() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let writer = Arc::new(file.reopen().unwrap());
+        let lines = fmt::layer()
+            .with_writer(writer)
+            .with_filter(filter(&Level::Fatal.directives()).unwrap());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+            tracing::error!("an error");
+            tracing::info!(target: ACCESS, "a request");
+            tracing::error!(target: FATAL, "the end");
+        });
+        let said = std::fs::read_to_string(file.path()).unwrap();
+        assert!(said.lines().count() == 1 && said.contains("the end"), "{said}");
     }
 
     #[test]

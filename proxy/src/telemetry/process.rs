@@ -93,7 +93,9 @@ mod tests {
     fn both_are_scraped_with_their_scope() {
         let mut metrics = crate::telemetry::registry::Metrics::new();
         register(metrics.scope("system-metrics"));
-        let text = metrics.encode().unwrap();
+        let text = metrics
+            .encode(crate::telemetry::registry::Exposition::OpenMetrics)
+            .unwrap();
         for name in ["tp_cpu_percent", "tp_memory_bytes"] {
             assert!(
                 text.contains(&format!("{name}{{otel_scope_name=\"system-metrics\"")),

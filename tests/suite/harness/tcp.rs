@@ -9,6 +9,12 @@ use std::time::Duration;
 /// Answers take milliseconds; this is for machines under load.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// An address where nobody listens.
+pub fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    listener.local_addr().expect("its address")
+}
+
 /// Serves each connection of a new listener on 127.0.0.1 on a thread of its own.
 pub fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
@@ -70,8 +76,15 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 
 /// The whole answer to a GET on a connection of its own.
 pub fn get(address: SocketAddr, path: &str) -> String {
+    exchange(
+        address,
+        &format!("GET {path} HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"),
+    )
+}
+
+/// The whole answer to a request that asks for the end of its connection.
+pub fn exchange(address: SocketAddr, request: &str) -> String {
     let mut connection = connect(address);
-    let request = format!("GET {path} HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n");
     connection
         .write_all(request.as_bytes())
         .expect("the request is sent");

@@ -1,14 +1,23 @@
-//! Counters of the HTTP plane, looked up once per destination.
+//! Metrics of the HTTP plane, looked up once per destination.
+
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::resolve::destination::DestinationName;
 
+/// From an answer out of a cache nearby to one that was nearly given up.
+const SECONDS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0,
+];
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfDestination {
+    /// Of the configuration, never of a request: there are as many as destinations.
     destination: String,
 }
 
@@ -18,26 +27,58 @@ struct OfError {
     error: &'static str,
 }
 
-/// All counters of the plane. Clones share them.
-#[derive(Debug, Clone, Default)]
+/// All metrics of the plane. Clones share them.
+#[derive(Debug, Clone)]
 pub struct HttpMetrics {
-    received: Family<OfDestination, Counter>,
-    answered: Family<OfDestination, Counter>,
+    received: Counter,
+    answered: Counter,
+    seconds: Histogram,
+    received_by_destination: Family<OfDestination, Counter>,
+    answered_by_destination: Family<OfDestination, Counter>,
     repeated: Family<OfDestination, Counter>,
     errors: Family<OfError, Counter>,
+}
+
+impl Default for HttpMetrics {
+    fn default() -> Self {
+        Self {
+            received: Counter::default(),
+            answered: Counter::default(),
+            seconds: Histogram::new(SECONDS),
+            received_by_destination: Family::default(),
+            answered_by_destination: Family::default(),
+            repeated: Family::default(),
+            errors: Family::default(),
+        }
+    }
 }
 
 impl HttpMetrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "received_requests",
-            "Requests received from applications",
+            "Total Received Requests",
             self.received.clone(),
         );
         registry.register(
             "target_system_requests",
-            "Requests that the target system answered",
+            "Total Target Systems Requests",
             self.answered.clone(),
+        );
+        registry.register(
+            "request_duration_seconds",
+            "Time from the head of a request to the head of its answer",
+            self.seconds.clone(),
+        );
+        registry.register(
+            "destination_received_requests",
+            "Requests received from applications, by destination",
+            self.received_by_destination.clone(),
+        );
+        registry.register(
+            "destination_answered_requests",
+            "Requests that the target system answered, by destination",
+            self.answered_by_destination.clone(),
         );
         registry.register(
             "repeated_requests",
@@ -55,27 +96,44 @@ impl HttpMetrics {
         let labels = OfDestination {
             destination: name.to_string(),
         };
+        let by = |family: &Family<OfDestination, Counter>| family.get_or_create_owned(&labels);
         DestinationMetrics {
-            received: self.received.get_or_create_owned(&labels),
-            answered: self.answered.get_or_create_owned(&labels),
-            repeated: self.repeated.get_or_create_owned(&labels),
+            received: [self.received.clone(), by(&self.received_by_destination)],
+            answered: [self.answered.clone(), by(&self.answered_by_destination)],
+            repeated: by(&self.repeated),
+            seconds: self.seconds.clone(),
             errors: self.errors.clone(),
             destination: labels.destination,
         }
     }
 }
 
-/// One destination's counters: plain atomics.
+/// One destination's metrics. The counters are plain atomics.
 #[derive(Debug)]
 pub(super) struct DestinationMetrics {
-    pub received: Counter,
-    pub answered: Counter,
+    /// In all, and for this one.
+    received: [Counter; 2],
+    answered: [Counter; 2],
     pub repeated: Counter,
+    seconds: Histogram,
     errors: Family<OfError, Counter>,
     destination: String,
 }
 
 impl DestinationMetrics {
+    pub(super) fn received(&self) {
+        count(&self.received);
+    }
+
+    pub(super) fn answered(&self) {
+        count(&self.answered);
+    }
+
+    /// The application has its answer, whatever that is.
+    pub(super) fn finished(&self, took: Duration) {
+        self.seconds.observe(took.as_secs_f64());
+    }
+
     pub(super) fn failed(&self, error: &'static str) {
         self.errors
             .get_or_create(&OfError {
@@ -83,5 +141,11 @@ impl DestinationMetrics {
                 error,
             })
             .inc();
+    }
+}
+
+fn count(counters: &[Counter]) {
+    for counter in counters {
+        counter.inc();
     }
 }

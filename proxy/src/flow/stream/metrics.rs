@@ -27,6 +27,10 @@ struct BytesLabels {
 
 impl TcpMetrics {
     pub fn register(&self, registry: &mut Registry) {
+        for from in ["app", "target"] {
+            // The series are there before the first connection ends.
+            drop(self.bytes.get_or_create(&BytesLabels { from }));
+        }
         registry.register("tcp_connections", "Total tcp connections", self.total.clone());
         registry.register(
             "open_tcp_connections",

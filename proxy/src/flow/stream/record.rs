@@ -70,7 +70,7 @@ impl Record {
             Verdict::NotConnected(error) => log_not_connected(entry, &error),
             verdict => info!(
                 target: CONNECTION,
-                id = entry.id,
+                conn_id = entry.id,
                 client.addr = %entry.source,
                 destination = %entry.destination,
                 server = %entry.target,
@@ -93,12 +93,12 @@ impl Drop for Record {
 fn log_not_connected(entry: &Entry, failure: &connect::Error) {
     error!(
         target: CONNECTION,
-        id = entry.id,
+        conn_id = entry.id,
         client.addr = %entry.source,
         destination = %entry.destination,
         server = %entry.target,
         result = connect_label(failure),
-        cause = std::error::Error::source(failure).map(tracing::field::display),
+        error = std::error::Error::source(failure).map(tracing::field::display),
         duration = ?entry.age(),
         "no connection to the target: {failure}"
     );

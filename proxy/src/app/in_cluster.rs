@@ -1,0 +1,112 @@
+//! What all roles on Kubernetes begin with: settings, log, runtime, probes, metrics.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+use crate::accept;
+use crate::admin::metrics;
+use crate::admin::probes::{self, Probes};
+use crate::cli::InCluster;
+use crate::config::kubernetes::File;
+use crate::lifecycle::drain::Drain;
+use crate::telemetry::level_file;
+use crate::telemetry::logging::{self, FATAL, LogControl};
+use crate::telemetry::registry::Metrics;
+
+/// Reads the settings, starts to log, and runs `role` to its end on a runtime with one thread
+/// beside this one. Its failure is the last line of the log.
+///
+/// `component` is what its lines say; as in the label of the pod.
+pub(super) fn run<F>(
+    component: &'static str,
+    arguments: &InCluster,
+    role: impl FnOnce(File) -> F,
+) -> anyhow::Result<ExitCode>
+where
+    F: Future<Output = anyhow::Result<ExitCode>>,
+{
+    let settings = File::read(&arguments.config)?;
+    let log = start_log(component, &settings)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(async {
+        follow_level(arguments, &settings, log);
+        info!(version = env!("CARGO_PKG_VERSION"), ?settings, "starting");
+        role(settings).await
+    });
+    // Look-ups in blocking threads must not delay the end.
+    runtime.shutdown_background();
+    Ok(ended.unwrap_or_else(|error| {
+        error!(target: FATAL, error = format!("{error:#}"), "{component} ends");
+        ExitCode::FAILURE
+    }))
+}
+
+fn start_log(component: &'static str, settings: &File) -> anyhow::Result<LogControl> {
+    let control = logging::init(&logging::Config {
+        level: settings.logging.level.to_string(),
+        format: settings.logging.format,
+        output: logging::Output::StandardOutput,
+        component,
+    })?;
+    // A name alone does not say all of it.
+    control.set(settings.logging.level)?;
+    Ok(control)
+}
+
+/// Nobody needs the log level to change, so nothing ends because it cannot.
+fn follow_level(arguments: &InCluster, settings: &File, log: LogControl) {
+    let level = settings.logging.level;
+    let placed = std::env::current_exe()
+        .map_err(anyhow::Error::from)
+        .and_then(|program| Ok(level_file::place(&arguments.logging, level, &program)?));
+    match placed {
+        Ok(()) => drop(tokio::spawn(level_file::follow(
+            arguments.logging.clone(),
+            level,
+            log,
+        ))),
+        Err(error) => {
+            let error = format!("{error:#}");
+            warn!(error, "the log level cannot be changed while this runs");
+        }
+    }
+}
+
+/// Serves the probes from now on, also while the process drains.
+pub(super) fn serve_probes(address: SocketAddr, probes: Probes, drain: &Drain) -> anyhow::Result<()> {
+    let listener = bind(address).context("the probes cannot be served")?;
+    tokio::spawn(probes::serve(listener, Arc::new(probes), drain.signal()));
+    Ok(())
+}
+
+/// Serves metrics from now on, also while the process drains.
+pub(super) fn serve_metrics(address: SocketAddr, metrics: Metrics, drain: &Drain) -> anyhow::Result<()> {
+    let listener = bind(address).context("metrics cannot be served")?;
+    tokio::spawn(metrics::serve(listener, Arc::new(metrics), drain.signal()));
+    Ok(())
+}
+
+pub(super) fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    accept::bind(address).with_context(|| format!("{address} cannot be used"))
+}
+
+/// Resolves when the kubelet, or somebody at a terminal, asks this process to stop.
+pub(super) async fn asked_to_stop() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => info!(signal = "SIGTERM", "stopping"),
+        _ = interrupt.recv() => info!(signal = "SIGINT", "stopping"),
+    }
+    Ok(())
+}
