@@ -2,6 +2,7 @@
 
 mod fields;
 mod page;
+mod values;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -141,7 +142,7 @@ fn every_field_of_a_destination_has_an_example() {
         .collect();
     let missing = fields::of_definition()
         .into_iter()
-        .filter(|field| !used.iter().any(|path| path.starts_with(field.as_str())));
+        .filter(|field| !used.contains(field));
     assert_none("fields that no example sets", missing);
 }
 
@@ -162,4 +163,33 @@ fn links_lead_somewhere() {
         broken.map(|link| format!("{}: {link}", page.path))
     });
     assert_none("broken links", broken);
+}
+
+#[test]
+fn values_that_pages_name_are_values_of_the_chart() {
+    let chart = values::of_chart();
+    let pages = pages();
+    let unknown = pages.iter().flat_map(|page| {
+        let named = values::named_on(page).into_iter();
+        let unknown = named.filter(|key| values::at(&chart, key).is_none());
+        unknown.map(|key| format!("{}: {key}", page.path))
+    });
+    assert_none("values that the chart does not have", unknown);
+}
+
+#[test]
+fn values_of_the_examples_are_values_of_the_chart() {
+    let chart = values::of_chart();
+    let examples = files(EXAMPLES, "yaml")
+        .into_iter()
+        .filter(|path| path.contains("/values"));
+    let unknown = examples.flat_map(|path| {
+        let keys = documents(&path)
+            .iter()
+            .flat_map(fields::of_value)
+            .collect::<Vec<_>>();
+        let unknown = keys.into_iter().filter(|key| values::at(&chart, key).is_none());
+        unknown.map(|key| format!("{path}: {key}")).collect::<Vec<_>>()
+    });
+    assert_none("values that the chart does not have", unknown);
 }

@@ -1,8 +1,7 @@
 //! Paths of fields, like `actions[].secretRef.name`, in manifests and in what they may be.
 
-use kube::CustomResourceExt as _;
 use serde_json::Value;
-use transparent_proxy::api::destination::Destination;
+use transparent_proxy::api::destination;
 
 /// Of everything that is set.
 pub fn of_value(value: &Value) -> Vec<String> {
@@ -15,7 +14,7 @@ pub fn of_value(value: &Value) -> Vec<String> {
 
 /// Of everything that the specification of a Destination may have.
 pub fn of_definition() -> Vec<String> {
-    let definition = serde_json::to_value(Destination::crd()).unwrap();
+    let definition = serde_json::to_value(destination::definition()).unwrap();
     let spec = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
     leaves(spec, &|schema| match (&schema["properties"], &schema["items"]) {
         (Value::Object(fields), _) => Node::Fields(fields.iter().collect()),
