@@ -13,6 +13,7 @@ mod harness;
 mod api_server;
 mod applications;
 mod clients;
+mod documentation;
 mod live;
 mod namespaces;
 mod oauth;
