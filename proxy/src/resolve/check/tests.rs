@@ -7,8 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::*;
 use crate::api::condition::Reason;
 use crate::api::destination::{
-    Action, ChainRef, ChainVariable, DestinationRef, DestinationSpec, FragmentRef, Level, SecretRef,
-    ServiceSpec,
+    Action, ActionName, ChainRef, ChainVariable, DestinationRef, DestinationSpec, FragmentRef, Level,
+    SecretRef, ServiceSpec,
 };
 use crate::api::labels;
 use crate::resolve::source::secrets::{Query, store};
@@ -341,7 +341,7 @@ fn what_secrets_do_not_have_is_told() {
 
     let mut with_actions = cr("orders");
     with_actions.spec.actions = Some(vec![Action {
-        name: "OAuth2JWTBearer".to_owned(),
+        name: ActionName::OAuth2JWTBearer,
         secret_ref: SecretRef {
             name: "s".to_owned(),
             key: "k".to_owned(),
