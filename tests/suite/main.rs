@@ -12,6 +12,7 @@ mod harness;
 
 mod api_server;
 mod applications;
+mod chart;
 mod clients;
 mod documentation;
 mod live;
