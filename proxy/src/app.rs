@@ -13,6 +13,8 @@ pub mod log_level;
 pub mod manager;
 pub mod run;
 
+mod capabilities;
+
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -36,8 +38,14 @@ pub fn start(role: Role) -> anyhow::Result<ExitCode> {
             }
         }
         Role::Check(arguments) => check::check(&arguments.paths, arguments.format),
-        Role::Doctor(arguments) => doctor::doctor(&arguments),
-        Role::Agent(arguments) => agent::run(&arguments),
+        Role::Doctor(arguments) => {
+            capabilities::raise();
+            doctor::doctor(&arguments)
+        }
+        Role::Agent(arguments) => {
+            capabilities::raise();
+            agent::run(&arguments)
+        }
         Role::Manager(arguments) => manager::run(&arguments),
         Role::Healthcheck(arguments) => healthcheck::run(&arguments),
         Role::Cleanup(arguments) => cleanup::run(&arguments),
