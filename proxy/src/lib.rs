@@ -36,6 +36,8 @@ pub mod cluster;
 
 pub mod framing;
 
+pub mod manager;
+
 pub mod admin;
 
 pub mod telemetry;

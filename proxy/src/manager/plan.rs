@@ -1,0 +1,193 @@
+//! What has to be done about one name: pure, from what is known to what is to be written.
+//!
+//! Everything that is called the same is decided together: Destination CRs in all namespaces, the
+//! Services made for them, and Services of others.
+//!
+//! *Guarantees*: what was planned and done leaves nothing to plan; a Service without our labels is
+//! never touched; each write is meant for exactly the version of the object that was seen.
+
+use std::collections::BTreeMap;
+
+use super::custom_resource::{CustomResource, precedence};
+use super::service::{Exposed, Ours, Seen, Wanted};
+use super::{Checked, Installation, Served};
+use crate::api::condition::Verdict;
+use crate::cluster::watch::Key;
+
+/// Everything of one name.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs<C, S> {
+    /// CRs of that name in managed namespaces.
+    pub crs: BTreeMap<Key, C>,
+    /// Services of that name in the installation namespace and in those of the CRs, and all that
+    /// were made for a CR of that name.
+    pub services: BTreeMap<Key, S>,
+}
+
+/// What others decide.
+pub trait Decisions {
+    /// Whether the CR can be served as it stands.
+    fn check(&self, cr: &CustomResource) -> Checked;
+
+    /// The target port of a CR that is served; none if all are taken.
+    fn target_port(&self, cr: &Key) -> Option<u16>;
+}
+
+/// To be done in this order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub delete: Vec<Deletion>,
+    pub make: Vec<Wanted>,
+    pub change: Vec<(Wanted, Ours)>,
+    pub say: Vec<Saying>,
+    /// The CR that the Services are for.
+    pub served: Option<Key>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deletion {
+    pub key: Key,
+    pub version: String,
+}
+
+/// The condition that a CR is to have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saying {
+    pub cr: Key,
+    pub version: String,
+    pub verdict: Verdict,
+}
+
+impl Plan {
+    pub fn is_empty(&self) -> bool {
+        self.delete.is_empty() && self.make.is_empty() && self.change.is_empty() && self.say.is_empty()
+    }
+}
+
+pub fn plan<C, S>(installation: &Installation, inputs: &Inputs<C, S>, decisions: &impl Decisions) -> Plan
+where
+    C: AsRef<CustomResource>,
+    S: AsRef<Seen>,
+{
+    let mut planning = Planning {
+        installation,
+        services: inputs
+            .services
+            .iter()
+            .map(|(key, seen)| (key, seen.as_ref()))
+            .collect(),
+        plan: Plan::default(),
+    };
+    let mut crs: Vec<(&Key, &CustomResource)> = inputs
+        .crs
+        .iter()
+        .map(|(key, cr)| (key, cr.as_ref()))
+        .filter(|(_, cr)| !cr.is_deleted)
+        .collect();
+    crs.sort_by(|one, other| precedence(one.0, one.1).cmp(&precedence(other.0, other.1)));
+    let Some(((key, cr), losers)) = crs.split_first() else {
+        planning.delete_all_but(None);
+        return planning.plan;
+    };
+    planning.serve(key, cr, decisions);
+    for (loser, cr) in losers {
+        planning.say(loser, cr, Verdict::duplicate(&loser.name, &key.namespace));
+    }
+    planning.plan
+}
+
+struct Planning<'a> {
+    installation: &'a Installation,
+    services: BTreeMap<&'a Key, &'a Seen>,
+    plan: Plan,
+}
+
+impl Planning<'_> {
+    /// The one CR that has the name.
+    fn serve(&mut self, key: &Key, cr: &CustomResource, decisions: &impl Decisions) {
+        if let Some(namespace) = self.taken(key) {
+            // What was made of it leads nowhere or to somebody else.
+            self.delete_all_but(None);
+            self.say(key, cr, Verdict::name_already_present(&key.name, &namespace));
+            return;
+        }
+        self.delete_all_but(Some(key));
+        self.plan.served = Some(key.clone());
+        match decisions.check(cr) {
+            // What was said before stays true, and what was made stays.
+            Checked::NotKnownYet => {}
+            // Applications get an answer that says why, rather than a name that does not exist.
+            Checked::Refused(verdict) => self.say(key, cr, verdict),
+            Checked::Served(served) => match decisions.target_port(key) {
+                Some(target_port) => self.expose(key, cr, served, target_port),
+                None => self.say(key, cr, Verdict::failed("All target ports are in use.")),
+            },
+        }
+    }
+
+    /// The namespace in which a Service of somebody else has the name.
+    fn taken(&self, key: &Key) -> Option<Box<str>> {
+        let places = [key.clone(), Key::new(&self.installation.namespace, &key.name)];
+        let foreign = places
+            .into_iter()
+            .find(|place| matches!(self.services.get(place), Some(Seen::Foreign)))?;
+        Some(foreign.namespace)
+    }
+
+    fn delete_all_but(&mut self, cr: Option<&Key>) {
+        let is_kept = |key: &Key, ours: &Ours| {
+            cr.is_some_and(|cr| {
+                ours.cr == *cr
+                    && key.name == cr.name
+                    && (key.namespace == cr.namespace || *key.namespace == *self.installation.namespace)
+            })
+        };
+        let ours = self
+            .services
+            .iter()
+            .filter_map(|(key, seen)| Some((*key, seen.ours()?)));
+        let delete: Vec<Deletion> = ours
+            .filter(|(key, ours)| !is_kept(key, ours))
+            .map(|(key, ours)| Deletion {
+                key: key.clone(),
+                version: ours.version.clone(),
+            })
+            .collect();
+        for deletion in &delete {
+            self.services.remove(&deletion.key);
+        }
+        self.plan.delete.extend(delete);
+    }
+
+    fn expose(&mut self, key: &Key, cr: &CustomResource, served: Served, target_port: u16) {
+        let exposed = Exposed {
+            cr: key,
+            uid: &cr.uid,
+            kind: served.kind,
+            port: served.port,
+            target_port,
+        };
+        for wanted in Wanted::of(exposed, self.installation) {
+            match self.services.get(&wanted.key).and_then(|seen| seen.ours()) {
+                None => self.plan.make.push(wanted),
+                Some(ours) if wanted.is_there(ours) => {}
+                Some(ours) => self.plan.change.push((wanted, ours.clone())),
+            }
+        }
+        self.say(key, cr, Verdict::configured(&[&*key.name]));
+    }
+
+    /// Unless it is said already.
+    fn say(&mut self, key: &Key, cr: &CustomResource, verdict: Verdict) {
+        if !cr.says(&verdict) {
+            self.plan.say.push(Saying {
+                cr: key.clone(),
+                version: cr.version.clone(),
+                verdict,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
