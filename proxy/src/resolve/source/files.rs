@@ -9,7 +9,7 @@ mod load;
 mod problem;
 mod references;
 mod watch;
-mod yaml;
+pub(super) mod yaml;
 
 #[cfg(test)]
 mod tests;

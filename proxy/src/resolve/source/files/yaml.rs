@@ -12,7 +12,7 @@ const MERGE: &str = "a merge key (\"<<\") is not supported; write the properties
 const KEY: &str = "a key that is not a text; write PROPERTY: VALUE";
 
 /// The documents of the stream; `---` separates them.
-pub(super) fn parse(text: &str) -> Result<Vec<Spanned<Node>>, SyntaxError> {
+pub(in crate::resolve::source) fn parse(text: &str) -> Result<Vec<Spanned<Node>>, SyntaxError> {
     let mut events = Events(Parser::new_from_str(text));
     let mut documents = Vec::new();
     while let Some((event, span)) = events.next()? {

@@ -1,4 +1,5 @@
 mod events;
+mod examples;
 mod forms;
 mod names;
 mod secrecy;
