@@ -12,6 +12,7 @@ mod in_cluster;
 pub mod log_level;
 pub mod manager;
 pub mod run;
+mod serving;
 
 mod capabilities;
 

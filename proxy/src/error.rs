@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod render;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -51,6 +52,9 @@ impl<'a> Names<'a> {
 /// What goes wrong between the request's head and the answer's.
 #[derive(Debug, thiserror::Error)]
 pub enum Exchange {
+    /// The destination is there, but what it says cannot be put into practice.
+    #[error("the destination cannot be used")]
+    Unusable(#[source] Arc<dyn std::error::Error + Send + Sync>),
     #[error("CONNECT is not supported")]
     MethodNotAllowed,
     /// Fields that decide about the request and may occur only once.

@@ -1,43 +1,39 @@
 //! The data path on one screen.
 //!
 //! 1. *accept*: a connection comes in on the listener of one destination, within the limits.
-//! 2. *original destination*: that listener is the answer; nothing the application sends is asked.
-//! 3. *resolve*: the configuration of the destination as it is now, a [`Plane`].
+//! 2. *original destination*: that listener is the answer; its [`Endpoint`] says what is served.
+//! 3. *resolve*: the configuration as it is now. Where requests select their destination, it is
+//!    asked for with every head, otherwise it is known before.
 //! 4. *credentials*, 5. *connect*, 6. *relay*: once per connection in [`stream`], and for every
 //!    request in [`http`].
 
+mod endpoint;
 pub mod http;
 pub mod stream;
 
+pub use self::endpoint::{Endpoint, Parts, Plane};
+
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use tracing::{Instrument as _, Span, warn};
 
-use self::http::HttpService;
-use self::stream::TcpService;
+use self::endpoint::Beginning;
 use crate::accept::Accepted;
 use crate::lifecycle::workers::Workers;
 
-/// How connections to a destination are served; swapped when its configuration changes.
-pub enum Plane {
-    Http(Arc<HttpService>),
-    Tcp(Arc<TcpService>),
-}
-
-/// Lets a worker serve one connection to the destination whose listener accepted it.
+/// Lets a worker serve one connection to the endpoint whose listener accepted it.
 #[expect(
     clippy::unused_async,
     reason = "polled inside the connection's span, which goes along"
 )]
-pub async fn hand_over(accepted: Accepted, workers: Workers, plane: Arc<ArcSwap<Plane>>) {
+pub async fn hand_over(accepted: Accepted, workers: Workers, endpoint: Arc<Endpoint>) {
     let span = Span::current();
     let peer = accepted.peer;
     match accepted.detach() {
         Ok(accepted) => workers.spawn(move || {
             async move {
                 match accepted.attach() {
-                    Ok(accepted) => serve(accepted, plane).await,
+                    Ok(accepted) => serve(accepted, endpoint).await,
                     Err(error) => warn!(%peer, %error, "connection is lost between two threads"),
                 }
             }
@@ -48,16 +44,11 @@ pub async fn hand_over(accepted: Accepted, workers: Workers, plane: Arc<ArcSwap<
 }
 
 /// Serves one connection to its end.
-async fn serve(accepted: Accepted, plane: Arc<ArcSwap<Plane>>) {
-    match &*plane.load_full() {
-        Plane::Tcp(service) => stream::serve_connection(accepted, Arc::clone(service)).await,
-        Plane::Http(first) => {
-            let first = Arc::clone(first);
-            // A connection that began as HTTP stays that, also if the destination becomes another type.
-            let current = move || match &**plane.load() {
-                Plane::Http(service) => Arc::clone(service),
-                Plane::Tcp(_) => Arc::clone(&first),
-            };
+async fn serve(accepted: Accepted, endpoint: Arc<Endpoint>) {
+    match endpoint.begin() {
+        Beginning::Tcp(service) => stream::serve_connection(accepted, service).await,
+        Beginning::NoTcp(service) => stream::refuse_connection(accepted, &service),
+        Beginning::Http => {
             let Accepted {
                 stream,
                 peer,
@@ -65,7 +56,9 @@ async fn serve(accepted: Accepted, plane: Arc<ArcSwap<Plane>>) {
                 permit,
                 ..
             } = accepted;
-            http::serve_connection(stream, peer, current, drain).await;
+            // A connection that began as HTTP stays that, also if the destination becomes another type.
+            let resolve = move |head: &::http::HeaderMap| endpoint.resolve(head);
+            http::serve_connection(stream, peer, resolve, drain).await;
             drop(permit);
         }
     }

@@ -2,9 +2,12 @@
 
 pub mod check;
 pub mod destination;
+pub mod directory;
 pub mod gateway;
 pub mod keystore;
+pub mod pods;
 pub mod properties;
+pub mod scope;
 pub mod source;
 
 use std::sync::Arc;

@@ -99,6 +99,7 @@ async fn plane(destination: &Destination) -> SocketAddr {
             ..HttpSettings::default()
         }),
         metrics: HttpMetrics::default(),
+        behalf: None,
     };
     let service = Arc::new(HttpService::new(destination, http, parts).expect("usable"));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -110,7 +111,7 @@ async fn plane(destination: &Destination) -> SocketAddr {
             tokio::spawn(serve_connection(
                 stream,
                 peer,
-                move || Arc::clone(&service),
+                move |_: &http::HeaderMap| Ok(Arc::clone(&service)),
                 drain.watch(),
             ));
         }

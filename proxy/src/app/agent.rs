@@ -1,5 +1,7 @@
 //! The role `agent`: one per node.
 
+mod door;
+
 use std::process::ExitCode;
 
 use anyhow::bail;

@@ -35,6 +35,7 @@ use crate::connect::direct::{self, Direct, OwnAddresses};
 use crate::connect::pool::{self, Pool};
 use crate::credentials::TokenService;
 use crate::datapath::Datapath;
+use crate::flow;
 use crate::flow::http::{HttpMetrics, HttpParts, HttpSettings, Retry};
 use crate::flow::stream::{TcpMetrics, TcpParts, TcpSettings};
 use crate::lifecycle::drain::{Drain, Drained};
@@ -278,25 +279,29 @@ fn parts(
         virtual_ips: datapath.virtual_ips(),
         own,
         limits,
-        http: HttpParts {
-            dialer: Arc::clone(&dialer),
-            tokens,
-            pool: Pool::new(pool::Limits {
-                workers: worker_count,
-                ..pool::Limits::default()
-            }),
-            settings: Arc::new(HttpSettings {
-                retry: config.retry.as_ref().map(retry),
-                access_log: config.logging.access,
-                additional_cas,
-            }),
-            metrics: http,
-        },
-        tcp: TcpParts {
-            dialer,
-            connections: page.connections.clone(),
-            metrics: tcp,
-            settings: TcpSettings::default(),
+        flow: flow::Parts {
+            http: HttpParts {
+                dialer: Arc::clone(&dialer),
+                tokens,
+                pool: Pool::new(pool::Limits {
+                    workers: worker_count,
+                    ..pool::Limits::default()
+                }),
+                settings: Arc::new(HttpSettings {
+                    retry: config.retry.as_ref().map(retry),
+                    access_log: config.logging.access,
+                    additional_cas,
+                }),
+                metrics: http,
+                behalf: None,
+            },
+            tcp: TcpParts {
+                dialer,
+                connections: page.connections.clone(),
+                metrics: tcp,
+                settings: TcpSettings::default(),
+                cr: None,
+            },
         },
     })
 }

@@ -368,6 +368,11 @@ fn framing_entry(violation: Violation) -> Entry {
 fn exchange_entry(error: &Exchange) -> Entry {
     use Exchange as E;
     match error {
+        E::Unusable(_) => Entry {
+            id: "destination_unusable",
+            remedy: "Correct the destination; the cause in the log says what is wrong.",
+            ..resolve::INVALID_CONFIGURATION
+        },
         E::MethodNotAllowed => METHOD_NOT_ALLOWED,
         E::RepeatedHeaders(_) => Entry {
             id: "repeated_headers",

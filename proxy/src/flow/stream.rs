@@ -11,14 +11,16 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tracing::debug;
+use tracing::{debug, error};
 
 use self::record::{Record, Verdict};
 use crate::accept::{self, Accepted};
 use crate::connect::Dialer;
+use crate::error::{Error, catalogue};
 use crate::relay::tcp::{self, End};
 use crate::resolve::destination::{DestinationName, TcpDestination};
 use crate::telemetry::connections::Connections;
+use crate::telemetry::logging::CONNECTION;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TcpSettings {
@@ -34,13 +36,15 @@ impl Default for TcpSettings {
     }
 }
 
-/// What all TCP destinations share.
+/// What TCP destinations are served with.
 #[derive(Clone)]
 pub struct TcpParts {
     pub dialer: Arc<dyn Dialer>,
     pub connections: Connections,
     pub metrics: TcpMetrics,
     pub settings: TcpSettings,
+    /// The Destination CR for logs, where there are CRs.
+    pub cr: Option<Arc<str>>,
 }
 
 /// One version of a TCP destination.
@@ -54,6 +58,40 @@ impl TcpService {
     pub fn new(name: DestinationName, target: Arc<TcpDestination>, parts: TcpParts) -> Self {
         Self { name, target, parts }
     }
+}
+
+/// Stands for a TCP destination that cannot be served.
+pub struct NoTcpService {
+    name: String,
+    error: Error,
+    parts: TcpParts,
+}
+
+impl NoTcpService {
+    pub fn new(name: String, error: impl Into<Error>, parts: TcpParts) -> Self {
+        let error = error.into();
+        Self { name, error, parts }
+    }
+}
+
+/// Resets a connection to a destination that cannot be served: in most protocols there is no
+/// way to say more.
+pub fn refuse_connection(accepted: Accepted, service: &NoTcpService) {
+    let entry = catalogue::entry(&service.error);
+    service.parts.metrics.total.inc();
+    service.parts.metrics.count_end(entry.id, 0, 0);
+    error!(
+        target: CONNECTION,
+        id = accepted.id,
+        client.addr = %accepted.peer,
+        destination = service.name,
+        cr = service.parts.cr.as_deref(),
+        result = entry.id,
+        remedy = entry.remedy,
+        "no destination: {}",
+        service.error,
+    );
+    accept::reset(accepted.stream);
 }
 
 /// Serves one connection of an application from its acceptance to its end.

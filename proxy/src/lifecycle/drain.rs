@@ -15,12 +15,12 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 /// After the cut, how long the tasks get to notice it and close their sockets.
 const CUT_GRACE: Duration = Duration::from_secs(1);
 
-/// Asks the holders of its watches to finish.
-#[derive(Debug)]
+/// Asks the holders of its watches to finish. Clones are the same drain.
+#[derive(Debug, Clone)]
 pub struct Drain {
     signal: DrainSignal,
     /// Of this drain, then of those that it is a part of.
-    trackers: SmallVec<[TaskTracker; 2]>,
+    trackers: SmallVec<[TaskTracker; 3]>,
 }
 
 /// Keeps the owner of the [`Drain`] waiting until the last clone is dropped.
@@ -28,7 +28,7 @@ pub struct Drain {
 #[must_use = "dropping it says that the work is finished"]
 pub struct DrainWatch {
     signal: DrainSignal,
-    alive: SmallVec<[TaskTrackerToken; 2]>,
+    alive: SmallVec<[TaskTrackerToken; 3]>,
 }
 
 /// How a drain ended.

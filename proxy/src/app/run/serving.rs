@@ -1,22 +1,21 @@
 //! What is served right now: a listener, a virtual IP and a plane for every destination.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::hosts;
-use super::table::{Row, Served};
+use super::table::Row;
 use super::virtual_ip::{Exhausted, VirtualIpPool};
-use crate::accept::{self, Limits};
+use crate::accept::Limits;
+use crate::app::serving::{Route, Served};
 use crate::connect::direct::OwnAddresses;
 use crate::datapath::{NamespaceNumber, VirtualIpError, VirtualIps};
-use crate::flow::http::{self, HttpParts, HttpService};
-use crate::flow::stream::{TcpParts, TcpService};
-use crate::flow::{self, Plane};
+use crate::flow::http::Unusable;
+use crate::flow::{self, Endpoint, Plane};
 use crate::lifecycle::drain::Drain;
 use crate::lifecycle::workers::Workers;
 use crate::resolve::destination::{Destination, DestinationName, Protocol, Version};
@@ -29,8 +28,7 @@ pub(super) struct Parts {
     pub(super) virtual_ips: VirtualIps,
     pub(super) own: Arc<OwnAddresses>,
     pub(super) limits: Arc<Limits>,
-    pub(super) http: HttpParts,
-    pub(super) tcp: TcpParts,
+    pub(super) flow: flow::Parts,
 }
 
 /// Why a destination is not served.
@@ -43,7 +41,7 @@ enum Error {
     #[error("its virtual IP cannot be announced to the kernel: {0}")]
     Announce(#[from] VirtualIpError),
     #[error(transparent)]
-    Http(#[from] http::Unusable),
+    Unusable(#[from] Arc<Unusable>),
 }
 
 /// The destinations, kept as the files say by [`Serving::apply`].
@@ -51,27 +49,36 @@ pub(super) struct Serving {
     parts: Parts,
     addresses: VirtualIpPool,
     drain: Drain,
-    endpoints: BTreeMap<DestinationName, Endpoint>,
+    destinations: BTreeMap<DestinationName, One>,
 }
 
 /// One destination with its listener.
-struct Endpoint {
+struct One {
     virtual_address: SocketAddr,
-    listener: SocketAddr,
     destination: Arc<Destination>,
-    plane: Arc<ArcSwap<Plane>>,
-    drain: Drain,
+    served: Served,
 }
 
-impl Endpoint {
-    fn describe(&self) -> Served {
+impl One {
+    fn describe(&self) -> super::table::Served {
         let protocol = &self.destination.protocol;
-        Served {
+        super::table::Served {
             virtual_ip: self.virtual_address.ip(),
             port: self.virtual_address.port(),
             kind: protocol.as_str(),
             target: target(protocol),
         }
+    }
+
+    fn announce(&mut self, virtual_address: SocketAddr, table: &VirtualIps) -> Result<(), VirtualIpError> {
+        let route = Route {
+            virtual_address,
+            proxy: self.served.listener,
+            namespace: NamespaceNumber::NONE,
+        };
+        self.served.announce(BTreeSet::from([route]), table)?;
+        self.virtual_address = virtual_address;
+        Ok(())
     }
 }
 
@@ -81,7 +88,7 @@ impl Serving {
             parts,
             addresses,
             drain,
-            endpoints: BTreeMap::new(),
+            destinations: BTreeMap::new(),
         }
     }
 
@@ -94,31 +101,29 @@ impl Serving {
             }
         }
         self.parts.own.replace(
-            self.endpoints
-                .values()
-                .map(|endpoint| endpoint.virtual_address.ip()),
-            self.endpoints.values().map(|endpoint| endpoint.listener),
+            self.destinations.values().map(|one| one.virtual_address.ip()),
+            self.destinations.values().map(|one| one.served.listener),
         );
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.endpoints.is_empty()
+        self.destinations.is_empty()
     }
 
     /// Names for hosts files.
     pub(super) fn names(&self) -> Vec<hosts::Entry> {
-        let entry = |(name, endpoint): (&DestinationName, &Endpoint)| hosts::Entry {
-            address: endpoint.virtual_address.ip(),
+        let entry = |(name, one): (&DestinationName, &One)| hosts::Entry {
+            address: one.virtual_address.ip(),
             name: name.to_string(),
         };
-        self.endpoints.iter().map(entry).collect()
+        self.destinations.iter().map(entry).collect()
     }
 
     /// All destinations of the files, also those that cannot be served.
     pub(super) fn table(&self, snapshot: &Snapshot) -> Vec<Row> {
         let row = |loaded: &Loaded| Row {
             name: loaded.name.to_string(),
-            served: self.endpoints.get(&loaded.name).map(Endpoint::describe),
+            served: self.destinations.get(&loaded.name).map(One::describe),
             broken: matches!(loaded.state, State::Broken { .. }),
         };
         snapshot.destinations.iter().map(row).collect()
@@ -132,26 +137,19 @@ impl Serving {
                 .any(|loaded| loaded.name == *name && loaded.current().is_some())
         };
         let virtual_ips = &self.parts.virtual_ips;
-        self.endpoints.retain(|name, endpoint| {
+        self.destinations.retain(|name, one| {
             let keep = wanted(name);
             if !keep {
                 info!(destination = %name, "destination is gone");
-                withdraw(virtual_ips, name, endpoint.virtual_address);
-                endpoint.drain.start();
-                if let Plane::Tcp(_) = **endpoint.plane.load() {
-                    endpoint.drain.cut();
-                }
+                one.served.close(Some(virtual_ips));
             }
             keep
         });
     }
 
     fn serve(&mut self, destination: &Arc<Destination>) -> Result<(), Error> {
-        match self
-            .endpoints
-            .get(&destination.name)
-            .map(|endpoint| endpoint.destination.version)
-        {
+        let served = self.destinations.get(&destination.name);
+        match served.map(|one| one.destination.version) {
             Some(version) if version == destination.version => Ok(()),
             Some(version) => self.change(version, destination),
             None => self.add(destination),
@@ -159,84 +157,51 @@ impl Serving {
     }
 
     fn add(&mut self, destination: &Arc<Destination>) -> Result<(), Error> {
-        let plane = Arc::new(ArcSwap::from_pointee(self.plane(destination)?));
+        let plane = self.plane(destination)?;
         let address = self.addresses.address(&destination.name)?;
-        let listener = accept::bind(SocketAddr::new(self.parts.listen, 0))?;
-        let endpoint = Endpoint {
+        let flow = self.parts.flow.clone();
+        let endpoint = Arc::new(Endpoint::new(destination.name.clone(), flow, plane));
+        let (workers, serves) = (self.parts.workers.clone(), Arc::clone(&endpoint));
+        let served = Served::open(
+            SocketAddr::new(self.parts.listen, 0),
+            endpoint,
+            &self.parts.limits,
+            self.drain.child(),
+            move |accepted| flow::hand_over(accepted, workers.clone(), Arc::clone(&serves)),
+        )?;
+        let mut one = One {
             virtual_address: SocketAddr::new(address, destination.service_port),
-            listener: listener.local_addr()?,
             destination: Arc::clone(destination),
-            plane,
-            drain: self.drain.child(),
+            served,
         };
         // The listener is open, so nobody who is redirected is refused.
-        announce(
-            &self.parts.virtual_ips,
-            endpoint.virtual_address,
-            endpoint.listener,
-        )?;
-        let served = Arc::clone(&endpoint.plane);
-        let workers = self.parts.workers.clone();
-        tokio::spawn(accept::serve(
-            listener,
-            Arc::clone(&self.parts.limits),
-            endpoint.drain.watch(),
-            move |accepted| flow::hand_over(accepted, workers.clone(), Arc::clone(&served)),
-        ));
-        self.endpoints.insert(destination.name.clone(), endpoint);
+        if let Err(error) = one.announce(one.virtual_address, &self.parts.virtual_ips) {
+            one.served.close(None);
+            return Err(error.into());
+        }
+        self.destinations.insert(destination.name.clone(), one);
         Ok(())
     }
 
     /// A new version serves new connections and the next requests of open ones.
     fn change(&mut self, before: Version, destination: &Arc<Destination>) -> Result<(), Error> {
         let plane = self.plane(destination)?;
-        let Some(endpoint) = self.endpoints.get_mut(&destination.name) else {
+        let Some(one) = self.destinations.get_mut(&destination.name) else {
             return Ok(());
         };
         info!(destination = %destination.name, ?before, now = ?destination.version, "destination has changed");
-        let address = SocketAddr::new(endpoint.virtual_address.ip(), destination.service_port);
-        if address != endpoint.virtual_address {
-            announce(&self.parts.virtual_ips, address, endpoint.listener)?;
-            withdraw(
-                &self.parts.virtual_ips,
-                &destination.name,
-                endpoint.virtual_address,
-            );
-            endpoint.virtual_address = address;
-        }
-        endpoint.plane.store(Arc::new(plane));
-        endpoint.destination = Arc::clone(destination);
+        let address = SocketAddr::new(one.virtual_address.ip(), destination.service_port);
+        one.announce(address, &self.parts.virtual_ips)?;
+        one.served.endpoint.replace(plane);
+        one.destination = Arc::clone(destination);
         Ok(())
     }
 
+    /// What cannot be used shows now, and not when somebody asks for it.
     fn plane(&self, destination: &Arc<Destination>) -> Result<Plane, Error> {
-        Ok(match &destination.protocol {
-            Protocol::Http(http) => Plane::Http(Arc::new(HttpService::new(
-                destination,
-                http,
-                self.parts.http.clone(),
-            )?)),
-            Protocol::Tcp(tcp) => {
-                let service =
-                    TcpService::new(destination.name.clone(), Arc::clone(tcp), self.parts.tcp.clone());
-                Plane::Tcp(Arc::new(service))
-            }
-        })
-    }
-}
-
-/// Without Kubernetes there are no namespaces: whoever is hooked may connect.
-fn announce(
-    virtual_ips: &VirtualIps,
-    address: SocketAddr,
-    listener: SocketAddr,
-) -> Result<(), VirtualIpError> {
-    virtual_ips.insert(address, listener, NamespaceNumber::NONE)
-}
-
-fn withdraw(virtual_ips: &VirtualIps, name: &DestinationName, address: SocketAddr) {
-    if let Err(error) = virtual_ips.remove(address) {
-        warn!(destination = %name, %address, %error, "virtual IP stays announced to the kernel");
+        let plane = Plane::of(Arc::clone(destination), &self.parts.flow);
+        plane.prepare(&self.parts.flow)?;
+        Ok(plane)
     }
 }
 

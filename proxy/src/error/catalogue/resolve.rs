@@ -60,7 +60,7 @@ pub(super) fn entry(error: &resolve::Error) -> Entry {
     }
 }
 
-const INVALID_CONFIGURATION: Entry = Entry {
+pub(super) const INVALID_CONFIGURATION: Entry = Entry {
     origin: Origin::DestinationService,
     message: "Received invalid configuration from Destination Service, requested via destination '<name>'.",
     ..RESOLVE

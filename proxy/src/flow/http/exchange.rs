@@ -94,7 +94,7 @@ impl HttpService {
         app: &Arc<AppConnection>,
         resets: bool,
     ) -> Result<Response<ResponseBody>, Error> {
-        self.metrics.repeated.inc();
+        self.named.metrics.repeated.inc();
         let upload = request.body().upload();
         let lease = match self.origin.open(Reuse::Never).await {
             Ok(lease) => lease,

@@ -125,6 +125,12 @@ impl DestinationMetrics {
         count(&self.received);
     }
 
+    /// Requests of this destination so far.
+    pub(super) fn total(&self) -> u64 {
+        let [_, of_destination] = &self.received;
+        of_destination.get()
+    }
+
     pub(super) fn answered(&self) {
         count(&self.answered);
     }

@@ -59,7 +59,7 @@ impl HttpService {
             if !retry.repeats(&result) {
                 return result;
             }
-            self.metrics.repeated.inc();
+            self.named.metrics.repeated.inc();
             let delay = delay(attempt, result.as_ref().ok());
             if result.is_ok_and(|response| response.status() == StatusCode::UNAUTHORIZED) {
                 self.renew(&mut kept, injection).await?;

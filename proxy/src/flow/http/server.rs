@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use http::Request;
+use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use super::HttpService;
+use super::answer::{Refusal, answer};
 use super::app::{AppConnection, AppStream};
 use crate::framing::{self, Deadlines, Protocol, RequestGuard, RequestHandle, Turn};
 use crate::lifecycle::drain::DrainWatch;
@@ -31,12 +32,19 @@ const MAX_STREAMS: u32 = 256;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
+/// What a request's head leads to: the service that takes the request, or why none does.
+pub type Resolved = Result<Arc<HttpService>, Box<Refusal>>;
+
+/// Decides which service takes a request. Asked at every request, so it must not wait.
+pub trait Resolve: Fn(&HeaderMap) -> Resolved + Send + Sync + 'static {}
+impl<R: Fn(&HeaderMap) -> Resolved + Send + Sync + 'static> Resolve for R {}
+
 /// Serves the requests of one application connection.
 ///
 /// # Expected flow
 ///
-/// `service` is asked for the destination's current version with every request, so a
-/// changed configuration applies to the next one. When the drain begins, HTTP/1
+/// `resolve` is asked with the head of every request, so a changed configuration applies
+/// to the next one. When the drain begins, HTTP/1
 /// answers say `Connection: close`, HTTP/2 gets a GOAWAY, and what runs is finished.
 ///
 /// # Guarantees
@@ -44,9 +52,9 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 /// An application that goes away cancels its request to the target: closing its
 /// sending half counts as going away, as with other HTTP proxies. An answer that
 /// cannot be completed aborts the application's connection.
-pub async fn serve_connection<S>(io: TcpStream, peer: SocketAddr, service: S, drain: DrainWatch)
+pub async fn serve_connection<R>(io: TcpStream, peer: SocketAddr, resolve: R, drain: DrainWatch)
 where
-    S: Fn() -> Arc<HttpService> + Send + Sync + 'static,
+    R: Resolve,
 {
     let app = Arc::new(AppConnection::new(drain.clone()));
     let stream = AppStream::new(io, Arc::clone(&app));
@@ -57,8 +65,8 @@ where
         () = drain.draining() => return,
     };
     let served = match protocol {
-        Protocol::Http1 => serve_http1(guard, handle, app, service, &drain).await,
-        Protocol::Http2 => serve_http2(guard, app, service, &drain).await,
+        Protocol::Http1 => serve_http1(guard, handle, app, resolve, &drain).await,
+        Protocol::Http2 => serve_http2(guard, app, resolve, &drain).await,
         // Client libraries connect without a byte to see whether somebody is there.
         Protocol::Closed => return,
     };
@@ -67,18 +75,20 @@ where
     }
 }
 
-async fn serve_http1<S>(
+async fn serve_http1<R>(
     guard: Guard,
     handle: RequestHandle,
     app: Arc<AppConnection>,
-    service: S,
+    resolve: R,
     drain: &DrainWatch,
 ) -> Option<hyper::Result<()>>
 where
-    S: Fn() -> Arc<HttpService> + Send + Sync + 'static,
+    R: Resolve,
 {
-    let answer =
-        service_fn(move |request| respond(service(), request, Some(handle.begin()), Arc::clone(&app)));
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let resolved = resolve(request.headers());
+        respond(resolved, request, Some(handle.begin()), Arc::clone(&app))
+    });
     let connection = http1::Builder::new()
         .preserve_header_case(true)
         .title_case_headers(false)
@@ -89,16 +99,19 @@ where
     drive(connection, http1::UpgradeableConnection::graceful_shutdown, drain).await
 }
 
-async fn serve_http2<S>(
+async fn serve_http2<R>(
     guard: Guard,
     app: Arc<AppConnection>,
-    service: S,
+    resolve: R,
     drain: &DrainWatch,
 ) -> Option<hyper::Result<()>>
 where
-    S: Fn() -> Arc<HttpService> + Send + Sync + 'static,
+    R: Resolve,
 {
-    let answer = service_fn(move |request| respond(service(), request, None, Arc::clone(&app)));
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let resolved = resolve(request.headers());
+        respond(resolved, request, None, Arc::clone(&app))
+    });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
@@ -110,12 +123,12 @@ where
 }
 
 async fn respond(
-    service: Arc<HttpService>,
+    resolved: Resolved,
     request: Request<Incoming>,
     turn: Option<Turn>,
     app: Arc<AppConnection>,
 ) -> Result<http::Response<super::ResponseBody>, Infallible> {
-    Ok(service.handle(request, turn, app).await)
+    Ok(answer(resolved, request, turn, app).await)
 }
 
 /// Runs a connection to its end, and asks it to end when the drain begins. `None` if it was cut off.

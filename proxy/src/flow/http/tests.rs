@@ -7,5 +7,6 @@ pub(super) mod harness;
 mod malformed;
 mod pooling;
 mod relaying;
+mod resolving;
 mod upgrades;
 mod versions;

@@ -26,6 +26,7 @@ pub(super) enum Verdict {
 pub(super) struct Record {
     listed: Listed,
     metrics: TcpMetrics,
+    cr: Option<Arc<str>>,
     finished: bool,
 }
 
@@ -43,6 +44,7 @@ impl Record {
         Self {
             listed: parts.connections.open("tcp", id, name.to_string(), peer, target),
             metrics: parts.metrics.clone(),
+            cr: parts.cr.clone(),
             finished: false,
         }
     }
@@ -67,12 +69,13 @@ impl Record {
         self.metrics.open.dec();
         self.metrics.count_end(verdict.label(), from_app, from_target);
         match verdict {
-            Verdict::NotConnected(error) => log_not_connected(entry, &error),
+            Verdict::NotConnected(error) => log_not_connected(entry, self.cr.as_deref(), &error),
             verdict => info!(
                 target: CONNECTION,
                 conn_id = entry.id,
                 client.addr = %entry.source,
                 destination = %entry.destination,
+                cr = self.cr.as_deref(),
                 server = %entry.target,
                 result = verdict.label(),
                 bytes_from_app = from_app,
@@ -90,12 +93,13 @@ impl Drop for Record {
     }
 }
 
-fn log_not_connected(entry: &Entry, failure: &connect::Error) {
+fn log_not_connected(entry: &Entry, cr: Option<&str>, failure: &connect::Error) {
     error!(
         target: CONNECTION,
         conn_id = entry.id,
         client.addr = %entry.source,
         destination = %entry.destination,
+        cr,
         server = %entry.target,
         result = connect_label(failure),
         error = std::error::Error::source(failure).map(tracing::field::display),

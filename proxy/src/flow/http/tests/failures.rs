@@ -183,7 +183,7 @@ async fn a_connection_without_a_byte_is_no_error() {
     let mut app = plane.connect().await;
     app.shutdown().await.unwrap();
     assert_eq!(read_all(&mut app).await, "");
-    let text = scraped(&plane);
+    let text = plane.scraped();
     assert!(text.contains("\nreceived_requests_total 0\n"), "{text}");
     assert!(!text.contains("request_errors_total{"), "{text}");
 }
@@ -197,16 +197,7 @@ async fn failures_are_counted_by_their_name() {
         .unwrap();
     let plane = Plane::to(address).start().await;
     plane.get("/").await;
-    let text = scraped(&plane);
+    let text = plane.scraped();
     let line = "request_errors_total{destination=\"backend\",error=\"target_connection_refused\"} 1";
     assert!(text.contains(line), "{text}");
-}
-
-/// The plane's metrics as text.
-fn scraped(plane: &Plane) -> String {
-    let mut text = String::new();
-    let mut registry = prometheus_client::registry::Registry::default();
-    plane.metrics.register(&mut registry);
-    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    text
 }

@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::connect::pool::{Limits, Pool};
 use crate::connect::{self, Dialer};
 use crate::credentials::{Authenticator, Injection, TokenService};
-use crate::flow::http::{HttpMetrics, HttpParts, HttpService, HttpSettings, Retry, serve_connection};
+use crate::flow::http::{HttpMetrics, HttpParts, HttpSettings, Lazy, Resolve, Retry, serve_connection};
 use crate::lifecycle::drain::Drain;
 use crate::lifecycle::workers::Workers;
 use crate::resolve::destination::{
@@ -128,6 +128,15 @@ impl Plane {
         .await
     }
 
+    /// The metrics as text.
+    pub(super) fn scraped(&self) -> String {
+        let mut text = String::new();
+        let mut registry = prometheus_client::registry::Registry::default();
+        self.metrics.register(&mut registry);
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
+    }
+
     /// How many connections to the target were opened.
     pub(super) fn dials(&self) -> usize {
         self.dials.load(Ordering::Relaxed)
@@ -179,25 +188,31 @@ impl Builder {
     }
 
     pub(super) async fn start(self) -> Plane {
+        let destination = Arc::new(named("backend", self.destination.clone()));
+        self.resolving(|parts| {
+            let Protocol::Http(http) = &destination.protocol else {
+                unreachable!("it was made above")
+            };
+            let lazy = Lazy::new(&destination, http);
+            lazy.service(&parts).unwrap();
+            move |_: &HeaderMap| lazy.resolve(&parts)
+        })
+        .await
+    }
+
+    /// Serves what a request is resolved to.
+    pub(super) async fn resolving<R: Resolve>(self, resolve: impl FnOnce(HttpParts) -> R) -> Plane {
         let metrics = HttpMetrics::default();
         let dials = Arc::new(AtomicUsize::new(0));
-        let http = Arc::new(self.destination);
-        let destination = Destination {
-            name: DestinationName::new_unchecked("backend"),
-            service_port: 80,
-            protocol: Protocol::Http(Arc::clone(&http)),
-            version: Version(1),
-            warnings: Vec::new(),
-        };
         let dialer: Arc<dyn Dialer> = Arc::new(TestDialer(Arc::clone(&dials)));
-        let parts = HttpParts {
+        let resolve = Arc::new(resolve(HttpParts {
             tokens: TokenService::new(Arc::clone(&dialer), CertificateStore::default()),
             dialer,
             pool: Pool::new(self.limits),
             settings: Arc::new(self.settings),
             metrics: metrics.clone(),
-        };
-        let service = Arc::new(HttpService::new(&destination, &http, parts).unwrap());
+            behalf: None,
+        }));
         let drain = Drain::new();
         let watch = drain.watch();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -205,8 +220,8 @@ impl Builder {
         tokio::spawn(async move {
             while let Ok((stream, peer)) = listener.accept().await {
                 stream.set_nodelay(true).unwrap();
-                let (service, watch) = (Arc::clone(&service), watch.clone());
-                let current = move || Arc::clone(&service);
+                let (resolve, watch) = (Arc::clone(&resolve), watch.clone());
+                let current = move |head: &HeaderMap| resolve(head);
                 match &self.workers {
                     None => drop(tokio::spawn(serve_connection(stream, peer, current, watch))),
                     Some(workers) => {
@@ -225,6 +240,17 @@ impl Builder {
             metrics,
             dials,
         }
+    }
+}
+
+/// A destination of its first version.
+pub(super) fn named(name: &str, http: HttpDestination) -> Destination {
+    Destination {
+        name: DestinationName::new_unchecked(name),
+        service_port: 80,
+        protocol: Protocol::Http(Arc::new(http)),
+        version: Version(1),
+        warnings: Vec::new(),
     }
 }
 
