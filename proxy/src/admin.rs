@@ -3,10 +3,12 @@
 //! `run` has one server for all of it. A role on Kubernetes has two, [`probes`] and
 //! [`metrics`], because the network reaches them.
 
+pub mod explain;
 pub(crate) mod html;
 pub mod metrics;
 pub mod probes;
 pub(crate) mod server;
+pub mod socket;
 
 mod log_level;
 mod pages;

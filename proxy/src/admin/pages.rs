@@ -72,7 +72,7 @@ pub(super) fn connections(open: &[Snapshot]) -> String {
         open.iter().map(|one| {
             let cells = vec![
                 one.id.to_string(),
-                one.protocol.to_owned(),
+                one.protocol.clone().into_owned(),
                 one.source.to_string(),
                 one.destination.clone(),
                 one.target.clone(),

@@ -1,12 +1,13 @@
 //! What is open now: one entry per connection, for `/debug/connections`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 /// The open connections. Clones share one table.
@@ -29,7 +30,7 @@ pub struct Entry {
     from_target: AtomicU64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub enum State {
@@ -68,10 +69,10 @@ pub struct Listed {
 }
 
 /// How a connection looks at one moment.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     pub id: u64,
-    pub protocol: &'static str,
+    pub protocol: Cow<'static, str>,
     pub destination: String,
     pub source: SocketAddr,
     pub target: String,
@@ -177,7 +178,7 @@ impl Entry {
     fn snapshot(&self, now: Instant) -> Snapshot {
         Snapshot {
             id: self.id,
-            protocol: self.protocol,
+            protocol: self.protocol.into(),
             destination: self.destination.clone(),
             source: self.source,
             target: self.target.clone(),
