@@ -4,8 +4,10 @@
 //! [planned](plan) as a whole, and what the plan says is [written](writer) if this process leads.
 
 mod custom_resource;
+mod lease;
 mod plan;
 mod ports;
+mod queue;
 mod service;
 
 use crate::api::condition::Verdict;
