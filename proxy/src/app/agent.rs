@@ -1,6 +1,9 @@
 //! The role `agent`: one per node.
 
+mod all_pods;
+mod callers;
 mod door;
+mod pod_table;
 
 use std::process::ExitCode;
 

@@ -270,6 +270,22 @@ impl Directory {
         }
     }
 
+    /// Adds what is not known yet, from a memory that may be old: lists decide what stays.
+    pub fn restore(&mut self, entrances: Vec<Entrance>, crs: Vec<Cr>) -> Changed {
+        for cr in crs {
+            self.crs.restore(cr.name.clone(), Arc::new(cr));
+        }
+        let mut changed = Changed::new();
+        for entrance in entrances {
+            let (service, cr) = (Arc::clone(&entrance.service), entrance.cr.clone());
+            if self.entrances.restore(Arc::clone(&service), Arc::new(entrance)) {
+                self.of_cr.entry(cr).or_default().insert(service);
+            }
+        }
+        changed.extend(self.entrances.known.keys().cloned());
+        changed
+    }
+
     /// A complete list of Services begins; what is known stays until it ends.
     pub fn begin_entrances(&mut self) {
         self.entrances.begin_list();
@@ -333,6 +349,18 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Listed<K, V> {
             return None;
         }
         Some(self.known.insert(key, value))
+    }
+
+    /// Whether it was not known. It has to be confirmed by a list that is under way.
+    fn restore(&mut self, key: K, value: V) -> bool {
+        if self.known.contains_key(&key) {
+            return false;
+        }
+        if let Some(unconfirmed) = &mut self.unconfirmed {
+            unconfirmed.insert(key.clone());
+        }
+        self.known.insert(key, value);
+        true
     }
 
     fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>

@@ -8,13 +8,29 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 /// 128 bits, however they are written: with hyphens in the API, with underscores in the names
 /// of cgroups that systemd makes, and without either for pods of static manifests, whose
 /// cgroups are named by a hash.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct PodUid(u128);
+
+impl TryFrom<String> for PodUid {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("no uid of a pod")
+    }
+}
+
+impl From<PodUid> for String {
+    fn from(uid: PodUid) -> Self {
+        format!("{uid:?}")
+    }
+}
 
 impl PodUid {
     pub fn parse(text: &str) -> Option<Self> {
@@ -36,14 +52,15 @@ impl fmt::Debug for PodUid {
 }
 
 /// One pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Pod {
     pub uid: PodUid,
     /// Of a static pod, the one that its cgroups are named by.
     pub cgroup_uid: Option<PodUid>,
     pub namespace: Arc<str>,
     pub name: Box<str>,
-    pub addresses: SmallVec<[IpAddr; 2]>,
+    pub addresses: Box<[IpAddr]>,
     /// Its addresses are the node's.
     pub host_network: bool,
     /// Nothing runs in it any more, so its addresses may be somebody else's.
@@ -157,6 +174,22 @@ impl Pods {
         }
     }
 
+    /// Adds what is not known yet, from a memory that may be old: a list decides what stays.
+    pub fn restore(&mut self, pod: Pod) {
+        let uid = pod.uid;
+        if self.by_uid.contains_key(&uid) {
+            return;
+        }
+        self.apply(pod);
+        if let Some(unconfirmed) = &mut self.unconfirmed {
+            unconfirmed.insert(uid);
+        }
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.by_uid.values()
+    }
+
     /// A complete list begins; what is known stays until it ends.
     pub fn begin_list(&mut self) {
         self.unconfirmed = Some(self.by_uid.keys().copied().collect());
@@ -182,7 +215,7 @@ pub(crate) mod testing {
             cgroup_uid: None,
             namespace: namespace.into(),
             name: "app".into(),
-            addresses: smallvec::smallvec![],
+            addresses: [].into(),
             host_network: false,
             ended: false,
             terminating: false,

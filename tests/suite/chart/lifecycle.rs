@@ -89,6 +89,13 @@ async fn notes_say_the_next_command() {
     assert!(!notes.contains("no effect"), "{notes}");
     let without_hook = helm.try_install(&values("without-hook")).unwrap();
     assert!(without_hook.contains("They cross the network of the pods"));
+    let labels = helm
+        .try_install("config: {managedNamespacesMode: labelSelector}")
+        .unwrap();
+    let command = format!(
+        "kubectl label namespace default transparent-proxy.connectivity.api.sap/namespace={namespace}\n"
+    );
+    assert!(labels.contains(&command), "{labels}");
 }
 
 #[tokio::test]

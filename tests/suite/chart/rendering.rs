@@ -61,6 +61,15 @@ fn value_sets_change_what_they_changed_before() {
 }
 
 #[test]
+fn chart_and_program_have_the_same_version() {
+    let text = fs::read_to_string(chart().join("Chart.yaml")).unwrap();
+    let chart: Value = serde_saphyr::from_str(&text).unwrap();
+    for key in ["version", "appVersion"] {
+        assert_eq!(chart[key], env!("CARGO_PKG_VERSION"), "{key}");
+    }
+}
+
+#[test]
 fn value_sets_pass_lint() {
     for set in VALUE_SETS {
         lint(&values(set)).unwrap_or_else(|error| panic!("{set}: {error}"));

@@ -190,6 +190,41 @@ fn a_list_removes_what_it_does_not_mention_and_only_at_its_end() {
     assert_eq!((directory.entrances().count(), directory.crs().count()), (1, 0));
 }
 
+/// A list that is under way may have begun before.
+#[test]
+fn what_is_restored_has_to_be_confirmed_and_replaces_nothing() {
+    for list_is_under_way in [false, true] {
+        let mut directory = directory();
+        let newer = Entrance {
+            port: 8080,
+            ..entrance("a", ("shop", "a"))
+        };
+        directory.apply_entrance(newer.clone());
+        let begin = |directory: &mut Directory| {
+            directory.begin_entrances();
+            directory.begin_crs();
+        };
+        if list_is_under_way {
+            begin(&mut directory);
+        }
+        let entrances = ["a", "b"].map(|name| entrance(name, ("shop", name)));
+        let crs = ["a", "b"].map(|name| cr("shop", name));
+        let mut restored = directory.restore(entrances.into(), crs.into()).to_vec();
+        restored.sort();
+        assert_eq!(restored, changed(&["a", "b"]));
+        assert_eq!(directory.entry("a").unwrap().entrance.port, 8080);
+        assert!(directory.entry("b").is_some());
+        if !list_is_under_way {
+            begin(&mut directory);
+        }
+        directory.apply_entrance(newer);
+        directory.apply_cr(cr("shop", "a"));
+        assert_eq!(directory.end_entrances()[..], changed(&["b"]));
+        assert!(directory.end_crs().is_empty());
+        assert!(directory.entry("a").is_some() && directory.entry("b").is_none());
+    }
+}
+
 #[test]
 fn the_essence_of_a_cr_is_enough_to_check_it() {
     let mut original = resource("shop", "a");

@@ -122,6 +122,28 @@ fn a_list_removes_what_it_does_not_mention_and_only_at_its_end() {
     assert_eq!(owner(&pods, "10.0.0.3"), "pod-3");
 }
 
+/// A list that is under way may have begun before.
+#[test]
+fn what_is_restored_has_to_be_confirmed_and_replaces_nothing() {
+    for list_is_under_way in [false, true] {
+        let mut pods = pods([pod(1, &["10.0.0.1"])]);
+        if list_is_under_way {
+            pods.begin_list();
+        }
+        pods.restore(pod(1, &["10.0.0.9"]));
+        pods.restore(pod(2, &["10.0.0.2"]));
+        assert_eq!(owner(&pods, "10.0.0.1"), "pod-1");
+        assert_eq!(owner(&pods, "10.0.0.2"), "pod-2");
+        if !list_is_under_way {
+            pods.begin_list();
+        }
+        pods.apply(pod(1, &["10.0.0.1"]));
+        pods.end_list();
+        assert_eq!(owner(&pods, "10.0.0.1"), "pod-1");
+        assert_eq!(owner(&pods, "10.0.0.2"), "unknown");
+    }
+}
+
 #[test]
 fn names_of_namespaces_are_kept_once_and_not_for_ever() {
     let mut pods = Pods::default();

@@ -1,0 +1,126 @@
+//! Who opened a connection: by the word of the kernel, else by the source address.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::net::TcpStream;
+use tracing::warn;
+
+use super::all_pods::AllPods;
+use super::pod_table::PodTable;
+use crate::datapath::Origins;
+use crate::datapath::pods::PodCgroups;
+use crate::resolve::pods::{Owner, PodUid};
+use crate::resolve::scope::{Caller, Unknown, is_port_forward};
+
+/// So long a caller may be unknown: the API server tells of a pod shortly after it has begun to run.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whether it matters who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Enough to wait for it.
+    Certain,
+    /// What is known without waiting.
+    AtHand,
+}
+
+/// What the hook knows of callers.
+#[derive(Debug, Clone)]
+pub(super) struct Kernel {
+    pub(super) origins: Origins,
+    pub(super) cgroups: PodCgroups,
+}
+
+pub(super) struct Callers {
+    /// Set while the programs are loaded.
+    kernel: ArcSwapOption<Kernel>,
+    /// The pods of this node; empty where there is no hook.
+    node: PodTable,
+    all: AllPods,
+}
+
+impl Callers {
+    pub(super) fn new(node: PodTable, all: AllPods) -> Self {
+        Self {
+            kernel: ArcSwapOption::empty(),
+            node,
+            all,
+        }
+    }
+
+    pub(super) fn use_kernel(&self, kernel: Kernel) {
+        self.kernel.store(Some(Arc::new(kernel)));
+    }
+
+    pub(super) async fn identify(&self, stream: &TcpStream, source: IpAddr, wanted: Wanted) -> Caller {
+        if let Some(kernel) = self.kernel.load_full()
+            && let Some(cgroup) = kernel.cgroup_of(stream)
+        {
+            return self.by_cgroup(&kernel.cgroups, cgroup, wanted).await;
+        }
+        if is_port_forward(source) {
+            return Caller::PortForward;
+        }
+        self.by_address(source, wanted).await
+    }
+
+    /// The pod that a cgroup belongs to, if that is known by now.
+    pub(super) fn known_by_cgroup(&self, cgroup: u64) -> Caller {
+        let Some(kernel) = self.kernel.load_full() else {
+            return Caller::Unknown(Unknown::Pod);
+        };
+        match kernel
+            .cgroups
+            .known(cgroup)
+            .and_then(|uid| PodUid::parse(uid.as_str()))
+        {
+            None => Caller::Unknown(Unknown::NodeProcess),
+            Some(uid) => {
+                let pod = self.node.read().by_uid(uid).cloned();
+                pod.map_or(Caller::Unknown(Unknown::Pod), Caller::Pod)
+            }
+        }
+    }
+
+    async fn by_cgroup(&self, cgroups: &PodCgroups, cgroup: u64, wanted: Wanted) -> Caller {
+        if wanted == Wanted::AtHand {
+            return self.known_by_cgroup(cgroup);
+        }
+        let uid = cgroups.find(cgroup).await;
+        let Some(uid) = uid.and_then(|uid| PodUid::parse(uid.as_str())) else {
+            return Caller::Unknown(Unknown::NodeProcess);
+        };
+        let pod = self
+            .node
+            .wait_for(PATIENCE, |pods| pods.by_uid(uid).cloned())
+            .await;
+        pod.map_or(Caller::Unknown(Unknown::Pod), Caller::Pod)
+    }
+
+    /// Pods of this node are known with the hook anyhow; of others only where somebody asks.
+    async fn by_address(&self, source: IpAddr, wanted: Wanted) -> Caller {
+        let nearby = self.node.read().by_address(source);
+        let owner = match (nearby, wanted) {
+            (Owner::Unknown, Wanted::Certain) => self.all.owner(source, PATIENCE).await,
+            (Owner::Unknown, Wanted::AtHand) => self.all.owner_at_hand(source),
+            (nearby, _) => nearby,
+        };
+        Caller::by_address(owner)
+    }
+}
+
+impl Kernel {
+    /// Of a connection that this agent's own hook has redirected.
+    fn cgroup_of(&self, stream: &TcpStream) -> Option<u64> {
+        match self.origins.of(stream) {
+            Ok(origin) => origin.map(|origin| origin.cgroup),
+            Err(error) => {
+                warn!(%error, "the kernel does not say who opened a connection");
+                None
+            }
+        }
+    }
+}
