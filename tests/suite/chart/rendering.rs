@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 
 use serde_json::Value;
 use transparent_proxy::config::kubernetes::{File, ManagedNamespacesMode, Scope};
-use transparent_proxy::telemetry::logging::Format;
+use transparent_proxy::telemetry::logging::{Format, Level};
 
 use super::helm::{NAMESPACE, NEWEST, OLDEST, Rendered, Template, lint, template};
 use super::objects::Object;
@@ -145,7 +145,7 @@ fn every_setting_arrives() {
     assert_eq!(config.secrets.namespaces, ["billing", "shop"]);
     assert_eq!(config.http.retry.max_retries, 2);
     assert_eq!(config.http.retry.status_codes, [429, 503]);
-    assert_eq!(config.logging.level, "debug");
+    assert_eq!(config.logging.level, Level::Debug);
     assert_eq!(config.logging.format, Format::Text);
     assert!(config.logging.access);
     assert!(config.metrics.enabled);

@@ -160,7 +160,7 @@ fn services_stay_when_the_destination_becomes_invalid() {
     let mut cluster = Cluster::default();
     cluster.cr(&shop(), 1);
     cluster.settle();
-    cluster.checked = Checked::Refused(Verdict::destination_not_found(NAME));
+    cluster.checked = Checked::Refused(Verdict::destination_not_found(NAME, "secrets"));
     cluster.settle();
     assert_eq!(cluster.services.len(), 2);
     assert_eq!(cluster.reason(&shop()), Some(Reason::DestinationNotFound));
@@ -170,7 +170,7 @@ fn services_stay_when_the_destination_becomes_invalid() {
 fn no_service_is_made_for_what_was_never_valid() {
     let mut cluster = Cluster::default();
     cluster.cr(&shop(), 1);
-    cluster.checked = Checked::Refused(Verdict::destination_not_found(NAME));
+    cluster.checked = Checked::Refused(Verdict::destination_not_found(NAME, "secrets"));
     cluster.settle();
     assert!(cluster.services.is_empty());
 }

@@ -223,7 +223,7 @@ pub(super) fn any() -> impl Strategy<Value = Cluster> {
             kind: if http { Kind::Http } else { Kind::Tcp },
             port,
         })),
-        1 => Just(Checked::Refused(Verdict::destination_not_found("d"))),
+        1 => Just(Checked::Refused(Verdict::destination_not_found("d", "secrets"))),
         1 => Just(Checked::NotKnownYet),
     ];
     (crs, services, checked, prop::bool::weighted(0.9)).prop_map(
