@@ -15,6 +15,8 @@ mod foreign;
 mod kernel;
 mod load;
 mod origin;
+mod pods;
+mod scope;
 
 /// Nothing here takes longer than milliseconds; this is for machines under load.
 const PATIENCE: Duration = Duration::from_secs(20);

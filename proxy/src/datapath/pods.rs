@@ -6,8 +6,8 @@
 //! hook who is who, and [`PodCgroups::find`] for a caller that the hook did not know.
 //!
 //! # Guarantees
-//! The tree is only read. However many pods come and go and however many ask, walking it
-//! takes a tenth of one processor at most.
+//! The tree is only read. However many pods come and go and however many ask, that takes a
+//! tenth of one processor at most.
 //!
 //! # Assumptions
 //! The kubelet names the cgroups of pods after their UIDs, in one of the two ways of its
@@ -20,31 +20,34 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
-use tracing::{info, warn};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{debug, info, warn};
 
 mod events;
 mod search;
 mod strangers;
+mod tree;
 mod uid;
-mod walk;
 
 pub use search::{AttachPoint, attach_point};
 pub use uid::{PodUid, pod_uid_of};
 
 use events::Events;
 use strangers::Strangers;
-use walk::{Walked, walk};
+use tree::{Tree, Updated};
 
-/// Between two walks; so whoever misses a cgroup waits no longer than that.
+/// Between two walks through the tree, where events do not tell enough.
 const PAUSE: Duration = Duration::from_millis(150);
-/// A walk that took long is followed by a pause this many times longer.
+/// A pause is at least so many times longer than the work before.
 const PAUSE_FACTOR: u32 = 10;
-/// For events that were lost.
-const RE_SCAN: Duration = Duration::from_secs(30);
+/// Events come in groups: a pod, its class, its first container.
+const GROUP: Duration = Duration::from_millis(10);
+/// Should never be needed.
+const WALK_AGAIN: Duration = Duration::from_mins(1);
 /// When the system has no watches left, walking often is what remains.
-const RE_SCAN_WITHOUT_EVENTS: Duration = Duration::from_secs(1);
+const WALK_AGAIN_WITHOUT_EVENTS: Duration = Duration::from_secs(1);
 /// A container may be gone before its last connection is accepted.
 const LINGER: Duration = Duration::from_mins(1);
 
@@ -76,7 +79,7 @@ pub enum Error {
     )]
     Ambiguous { paths: Vec<PathBuf> },
     #[error("the cgroups of pods at {} cannot be read", .path.display())]
-    Scan {
+    Read {
         path: PathBuf,
         #[source]
         source: io::Error,
@@ -95,17 +98,27 @@ struct Shared {
     place: PathBuf,
     known: watch::Sender<Arc<PodsByCgroup>>,
     strangers: Mutex<Strangers>,
-    scanner: tokio::sync::Mutex<Scanner>,
+    refresher: tokio::sync::Mutex<Refresher>,
+    tree: Mutex<Tree>,
     events: Events,
 }
 
-/// Whoever holds it walks the tree; the others wait for the result.
+/// Whoever holds it brings the tree up to date; the others wait for the result.
 #[derive(Debug)]
-struct Scanner {
+struct Refresher {
     not_before: Instant,
-    /// When the last walk that succeeded began, and whether it saw everything.
+    /// When the last time began that succeeded, and whether everything was seen then.
     last: Option<(Instant, bool)>,
-    seen: HashMap<u64, (PodUid, Instant)>,
+    /// Also those that are gone, and since when.
+    seen: HashMap<u64, (PodUid, Option<Instant>)>,
+}
+
+/// How much is done to be up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effort {
+    /// Events, if they suffice.
+    Events,
+    Walk,
 }
 
 impl PodCgroups {
@@ -119,25 +132,26 @@ impl PodCgroups {
             place: place.to_owned(),
             known: watch::Sender::default(),
             strangers: Mutex::default(),
-            scanner: tokio::sync::Mutex::new(Scanner {
+            refresher: tokio::sync::Mutex::new(Refresher {
                 not_before: Instant::now(),
                 last: None,
                 seen: HashMap::new(),
             }),
+            tree: Mutex::new(Tree::new(place)),
             events,
         }))
     }
 
-    /// Walks the tree, when it is time for that again. The result also has cgroups that
+    /// Walks the whole tree, when it is time for that again. The result also has cgroups that
     /// were there within the last minute.
     pub async fn scan(&self) -> Result<Arc<PodsByCgroup>, Error> {
-        let mut scanner = self.0.scanner.lock().await;
-        self.scan_with(&mut scanner).await?;
+        self.refresh(Effort::Walk).await?;
         Ok(self.0.known.borrow().clone())
     }
 
-    /// The pod of a cgroup. One that is not known is looked for, which takes some
-    /// milliseconds, or a fraction of a second if the tree was walked just before.
+    /// The pod of a cgroup. One that is not known is looked for, which takes less than a
+    /// millisecond where events tell what is new, and a fraction of a second where the tree
+    /// has to be walked.
     ///
     /// `None` is final: it is no pod's, or was gone already.
     pub async fn find(&self, cgroup: u64) -> Option<PodUid> {
@@ -148,16 +162,16 @@ impl PodCgroups {
         if self.strangers().contains(cgroup) {
             return None;
         }
-        let mut scanner = self.0.scanner.lock().await;
-        // A walk that began after the question answers it.
-        if scanner.last.is_none_or(|(began, _)| began <= asked)
-            && let Err(error) = self.scan_with(&mut scanner).await
+        let mut refresher = self.0.refresher.lock().await;
+        // What began after the question answers it.
+        if refresher.last.is_none_or(|(began, _)| began <= asked)
+            && let Err(error) = self.refresh_with(&mut refresher, Effort::Events).await
         {
-            warn!(%error, cause = %cause(&error), cgroup, "a caller cannot be identified");
+            debug!(%error, cause = %cause(&error), cgroup, "a caller cannot be identified");
             return self.known(cgroup);
         }
         let found = self.known(cgroup);
-        if found.is_none() && scanner.last.is_some_and(|(_, complete)| complete) {
+        if found.is_none() && refresher.last.is_some_and(|(_, complete)| complete) {
             self.strangers().insert(cgroup);
         }
         found
@@ -173,56 +187,52 @@ impl PodCgroups {
         self.0.known.subscribe()
     }
 
-    /// Walks the tree at once, and again whenever a pod or a container comes or goes. Never
-    /// ends; one task may do it.
+    /// Walks the tree at once, and notices from then on when a pod or a container comes or
+    /// goes. Never ends; one task may do it.
     pub async fn follow(&self) {
-        let mut events = self.0.events.queue();
+        let bell = self.0.events.bell();
+        let mut effort = Effort::Walk;
         let mut failing = false;
         loop {
-            match self.scan().await {
-                Ok(_) if failing => {
-                    failing = false;
-                    info!(cgroup = %self.0.place.display(), "the cgroups of pods can be read again");
-                }
-                Ok(_) => {}
-                Err(error) if !failing => {
-                    failing = true;
-                    warn!(%error, cause = %cause(&error), "new pods are unknown to the hook");
-                }
-                Err(_) => {}
-            }
-            let pause = if self.0.events.are_complete() && !failing {
-                RE_SCAN
+            let outcome = self.refresh(effort).await;
+            log_change(&outcome, &self.0.place, failing);
+            failing = outcome.is_err();
+            sleep_until(Instant::now() + GROUP).await;
+            let pause = if self.0.tree().is_current() {
+                WALK_AGAIN
             } else {
-                RE_SCAN_WITHOUT_EVENTS
+                WALK_AGAIN_WITHOUT_EVENTS
             };
-            let _elapsed = tokio::time::timeout(pause, events.next()).await;
+            effort = match timeout(pause, bell.rung()).await {
+                Ok(()) => Effort::Events,
+                Err(_elapsed) => Effort::Walk,
+            };
         }
     }
 
-    async fn scan_with(&self, scanner: &mut Scanner) -> Result<(), Error> {
-        sleep_until(scanner.not_before).await;
+    async fn refresh(&self, effort: Effort) -> Result<(), Error> {
+        let mut refresher = self.0.refresher.lock().await;
+        self.refresh_with(&mut refresher, effort).await
+    }
+
+    async fn refresh_with(&self, refresher: &mut Refresher, effort: Effort) -> Result<(), Error> {
+        sleep_until(refresher.not_before).await;
         let began = Instant::now();
-        // If this future is dropped while it waits, the walk goes on all the same.
-        scanner.not_before = began + PAUSE;
+        // If this future is dropped while it waits, the work goes on all the same.
+        refresher.not_before = began + PAUSE;
         let shared = Arc::clone(&self.0);
-        let walked = tokio::task::spawn_blocking(move || {
-            let mut all_watched = true;
-            let walked = walk(&shared.place, |directory| {
-                all_watched &= shared.events.watch(directory);
-            });
-            shared.events.set_complete(all_watched);
-            walked
-        });
-        let walked = walked.await.map_err(io::Error::other).flatten();
-        let ended = Instant::now();
-        scanner.not_before = ended + PAUSE.max((ended - began) * PAUSE_FACTOR);
-        let walked = walked.map_err(|source| Error::Scan {
+        let refreshed = tokio::task::spawn_blocking(move || shared.refresh(effort)).await;
+        let refreshed = refreshed.map_err(io::Error::other).flatten();
+        let now = Instant::now();
+        refresher.not_before = now + refreshed.as_ref().map_or(PAUSE, Refreshed::pause);
+        let refreshed = refreshed.map_err(|source| Error::Read {
             path: self.0.place.clone(),
             source,
         })?;
-        scanner.last = Some((began, walked.complete));
-        self.publish(scanner.remember(walked, ended));
+        refresher.last = Some((began, refreshed.complete));
+        if let Some(pods) = refreshed.pods {
+            self.publish(refresher.remember(pods, now));
+        }
         Ok(())
     }
 
@@ -241,13 +251,76 @@ impl PodCgroups {
     }
 }
 
-impl Scanner {
-    fn remember(&mut self, walked: Walked, now: Instant) -> PodsByCgroup {
-        let seen = walked.pods.into_iter();
-        self.seen.extend(seen.map(|(cgroup, pod)| (cgroup, (pod, now))));
-        self.seen.retain(|_, (_, last_seen)| now - *last_seen < LINGER);
+struct Refreshed {
+    /// Unless nothing has changed.
+    pods: Option<PodsByCgroup>,
+    complete: bool,
+    walked: bool,
+    /// Of a processor.
+    took: Duration,
+}
+
+impl Refreshed {
+    fn pause(&self) -> Duration {
+        let least = if self.walked { PAUSE } else { Duration::ZERO };
+        least.max(self.took * PAUSE_FACTOR)
+    }
+}
+
+impl Shared {
+    fn refresh(&self, effort: Effort) -> io::Result<Refreshed> {
+        let before = processor_time();
+        let mut tree = self.tree();
+        let updated = match effort {
+            Effort::Events => tree.update(&self.events),
+            Effort::Walk => Updated::Stale,
+        };
+        if updated == Updated::Stale {
+            tree.walk(&self.events)?;
+        }
+        let pods = || tree.pods().map(|(cgroup, pod)| (cgroup, pod.clone())).collect();
+        Ok(Refreshed {
+            pods: (updated != Updated::Unchanged).then(pods),
+            complete: tree.is_complete(),
+            walked: updated == Updated::Stale,
+            took: processor_time().saturating_sub(before),
+        })
+    }
+
+    fn tree(&self) -> MutexGuard<'_, Tree> {
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Refresher {
+    /// What is there, and what was until a short time ago.
+    fn remember(&mut self, pods: PodsByCgroup, now: Instant) -> PodsByCgroup {
+        for (cgroup, (_, gone)) in &mut self.seen {
+            if !pods.contains_key(cgroup) {
+                gone.get_or_insert(now);
+            }
+        }
+        let there = pods.into_iter().map(|(cgroup, pod)| (cgroup, (pod, None)));
+        self.seen.extend(there);
+        self.seen
+            .retain(|_, (_, gone)| gone.is_none_or(|gone| now - gone < LINGER));
         let all = self.seen.iter();
         all.map(|(&cgroup, (pod, _))| (cgroup, pod.clone())).collect()
+    }
+}
+
+/// Of the calling thread. On a busy machine waiting takes much longer than working.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Into::into)
+}
+
+fn log_change(outcome: &Result<(), Error>, place: &Path, failing: bool) {
+    match outcome {
+        Ok(()) if failing => info!(cgroup = %place.display(), "the cgroups of pods can be read again"),
+        Err(error) if !failing => {
+            warn!(%error, cause = %cause(error), "new pods are unknown to the hook");
+        }
+        _ => {}
     }
 }
 

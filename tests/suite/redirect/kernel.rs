@@ -22,7 +22,14 @@ fn the_verifier_is_done_quickly() {
     if !node::privileged() {
         return;
     }
-    for (program, instructions) in load(true).verified_instructions() {
+    let datapath = Datapath::load(&Options {
+        origin_record: true,
+        refusal_record: true,
+        ..Options::default()
+    })
+    .unwrap();
+    for (program, instructions) in datapath.verified_instructions() {
+        eprintln!("{program}: {instructions} instructions");
         assert!(instructions < VERIFIER_BUDGET, "{program}: {instructions}");
     }
 }
@@ -40,7 +47,7 @@ fn the_programs_load_with_cap_bpf_and_cap_net_admin_alone() {
         "--bounding-set=-all,+bpf,+net_admin",
         "--ambient-caps=-all",
     ]);
-    assert_child_succeeds(&mut setpriv, "the_programs_load");
+    assert_child_succeeds(&mut setpriv, "kernel::the_programs_load");
 }
 
 /// <https://github.com/cilium/ebpf/issues/1902>
@@ -52,7 +59,7 @@ fn the_programs_load_where_the_kernel_hides_its_types() {
     let hide = "mount -t tmpfs none /sys/kernel && exec \"$@\"";
     let mut hidden = Command::new("unshare");
     hidden.args(["--mount", "sh", "-ec", hide, "sh"]);
-    assert_child_succeeds(&mut hidden, "the_programs_load");
+    assert_child_succeeds(&mut hidden, "kernel::the_programs_load");
 }
 
 /// Also run by the two tests above, in a child that has less than this process.
@@ -64,6 +71,7 @@ fn the_programs_load() {
     for kernel_log in [false, true] {
         let options = Options {
             origin_record: true,
+            refusal_record: true,
             kernel_log,
             ..Options::default()
         };
@@ -72,12 +80,12 @@ fn the_programs_load() {
 }
 
 /// Tells a child that it has the privileges that its test needs, although it has few.
-const IN_CHILD: &str = "TRANSPARENT_PROXY_TEST_CHILD";
+pub(super) const IN_CHILD: &str = "TRANSPARENT_PROXY_TEST_CHILD";
 
-fn assert_child_succeeds(launcher: &mut Command, test: &str) {
+pub(super) fn assert_child_succeeds(launcher: &mut Command, test: &str) {
     let output = launcher
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", &format!("redirect::kernel::{test}")])
+        .args(["--exact", "--nocapture", &format!("redirect::{test}")])
         .env(IN_CHILD, "1")
         .output();
     let output = output.expect("util-linux is installed");

@@ -3,93 +3,131 @@
 //! Not by the `notify` crate: it asks for every event there is, and on a node somebody reads
 //! the statistics of all cgroups every few seconds.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tracing::warn;
 
+/// What happened, in the order in which it did.
+#[derive(Debug)]
+pub(super) enum Event {
+    Made {
+        parent: WatchDescriptor,
+        name: OsString,
+    },
+    Removed {
+        parent: WatchDescriptor,
+        name: OsString,
+    },
+    /// The directory of this watch is gone.
+    Gone(WatchDescriptor),
+    /// There were too many.
+    Lost,
+}
+
 #[derive(Debug)]
 pub(super) struct Events {
-    inotify: Option<Inotify>,
-    /// Every directory that should be is watched.
-    complete: AtomicBool,
+    inotify: Result<Inotify, Errno>,
+    warned: AtomicBool,
 }
 
 impl Events {
     pub(super) fn new() -> Self {
-        let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
-        let inotify = Inotify::init(flags)
-            .map_err(|error| warn_of(&error.to_string()))
-            .ok();
-        Self {
-            complete: AtomicBool::new(inotify.is_some()),
-            inotify,
-        }
+        Self::from(Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK))
     }
 
-    /// As on a system that has none left.
+    /// As where another program has taken all that the system has.
     #[cfg(test)]
     pub(super) fn none() -> Self {
+        Self::from(Err(Errno::EMFILE))
+    }
+
+    fn from(inotify: Result<Inotify, Errno>) -> Self {
         Self {
-            inotify: None,
-            complete: AtomicBool::new(false),
+            inotify,
+            warned: AtomicBool::new(false),
         }
     }
 
     /// Asks for what is made in a directory, and removed from it. Doing it again changes
     /// nothing; with the directory the watch is gone.
-    pub(super) fn watch(&self, directory: &Path) -> bool {
-        let Some(inotify) = &self.inotify else {
-            return false;
-        };
+    pub(super) fn watch(&self, directory: &Path) -> Result<WatchDescriptor, Errno> {
         let children = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE;
         let itself = AddWatchFlags::IN_ONLYDIR | AddWatchFlags::IN_DONT_FOLLOW;
-        let watched = inotify.add_watch(directory, children | itself);
-        // Those will be told of by the directory above.
-        matches!(watched, Ok(_) | Err(Errno::ENOENT))
+        let inotify = self.inotify.as_ref().map_err(|error| *error);
+        let watched = inotify.and_then(|inotify| inotify.add_watch(directory, children | itself));
+        watched.inspect_err(|error| self.warn_of(*error))
     }
 
-    pub(super) fn are_complete(&self) -> bool {
-        self.complete.load(Ordering::Relaxed)
+    /// All events up to now. Each is there when the call that caused it returns.
+    pub(super) fn read(&self) -> Vec<Event> {
+        let Ok(inotify) = &self.inotify else {
+            return Vec::new();
+        };
+        let read = || inotify.read_events().ok();
+        std::iter::from_fn(read).flatten().filter_map(event).collect()
     }
 
-    pub(super) fn set_complete(&self, complete: bool) {
-        if self.complete.swap(complete, Ordering::Relaxed) && !complete {
-            warn_of("fs.inotify.max_user_watches is used up");
-        }
-    }
-
-    pub(super) fn queue(&self) -> Queue<'_> {
-        Queue(self.inotify.as_ref().and_then(|inotify| {
+    /// To wait until there are any.
+    pub(super) fn bell(&self) -> Bell {
+        let inotify = self.inotify.as_ref().ok();
+        let registered = inotify.and_then(|inotify| {
             register(inotify)
-                .map_err(|error| warn_of(&error.to_string()))
+                .inspect_err(|error| warn!(%error, "events about cgroups cannot be waited for"))
                 .ok()
-                .map(|ready| (inotify, ready))
-        }))
+        });
+        Bell(registered)
+    }
+
+    fn warn_of(&self, error: Errno) {
+        // Of a directory that vanished its parent's watch will tell.
+        if error == Errno::ENOENT || self.warned.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        warn!(
+            %error,
+            "no events about cgroups, so new ones are looked for every second: raise fs.inotify.max_user_watches \
+             and fs.inotify.max_user_instances of the node"
+        );
     }
 }
 
-/// Where events wait to be read.
-pub(super) struct Queue<'a>(Option<(&'a Inotify, AsyncFd<OwnedFd>)>);
+fn event(raw: InotifyEvent) -> Option<Event> {
+    let is = |flag| raw.mask.contains(flag);
+    if is(AddWatchFlags::IN_Q_OVERFLOW) || is(AddWatchFlags::IN_UNMOUNT) {
+        return Some(Event::Lost);
+    }
+    if is(AddWatchFlags::IN_IGNORED) {
+        return Some(Event::Gone(raw.wd));
+    }
+    let (parent, name) = (raw.wd, raw.name.filter(|_| is(AddWatchFlags::IN_ISDIR))?);
+    Some(if is(AddWatchFlags::IN_CREATE) {
+        Event::Made { parent, name }
+    } else {
+        Event::Removed { parent, name }
+    })
+}
 
-impl Queue<'_> {
-    /// Waits until there are events, and takes all that are there. What they say does not
-    /// matter, since the whole tree is read again.
-    pub(super) async fn next(&mut self) {
-        let Some((inotify, ready)) = &mut self.0 else {
-            return std::future::pending().await;
-        };
-        let Ok(mut ready) = ready.readable().await else {
-            return std::future::pending().await;
-        };
-        ready.clear_ready();
-        while inotify.read_events().is_ok() {}
+/// Rings when there are events to read.
+pub(super) struct Bell(Option<AsyncFd<OwnedFd>>);
+
+impl Bell {
+    /// Never, if there are no events on this system.
+    pub(super) async fn rung(&self) {
+        if let Some(bell) = &self.0
+            && let Ok(mut ready) = bell.readable().await
+        {
+            ready.clear_ready();
+        } else {
+            std::future::pending().await
+        }
     }
 }
 
@@ -99,11 +137,4 @@ fn register(inotify: &Inotify) -> io::Result<AsyncFd<OwnedFd>> {
     #[expect(unsafe_code, reason = "`AsyncFd` cannot know that the descriptor stays open")]
     let registered = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };
     registered.map_err(|error| error.into_parts().1)
-}
-
-fn warn_of(reason: &str) {
-    warn!(
-        reason,
-        "no events about new cgroups; they are looked for every second instead"
-    );
 }

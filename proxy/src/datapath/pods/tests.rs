@@ -50,6 +50,19 @@ impl Tree {
         PodCgroups::new(self.0.path())
     }
 
+    /// As on a system that has no watches left.
+    fn pods_without_events(&self) -> PodCgroups {
+        PodCgroups::with_events(self.0.path(), Events::none())
+    }
+
+    /// One look at it, and whether that was all.
+    fn walk(&self) -> (PodsByCgroup, bool) {
+        let mut tree = super::Tree::new(self.0.path());
+        tree.walk(&Events::new()).unwrap();
+        let pods = tree.pods().map(|(cgroup, pod)| (cgroup, pod.clone()));
+        (pods.collect(), tree.is_complete())
+    }
+
     fn point(&self) -> Result<AttachPoint, Error> {
         point_in(self.0.path().to_owned())
     }
@@ -114,7 +127,9 @@ fn the_cgroup_of_all_pods_is_found_whatever_its_name() {
         ),
     ] {
         let tree = Tree::new(&others);
-        pods.iter().for_each(|pod| drop(tree.make(pod)));
+        for pod in &pods {
+            tree.make(pod);
+        }
         assert_eq!(tree.attached(), Path::new(expected));
     }
 }
@@ -268,9 +283,9 @@ fn what_vanishes_disturbs_nobody() {
             }
         });
         for _ in 0..500 {
-            let walked = walk(tree.0.path(), |_| {}).unwrap();
-            assert!(walked.complete);
-            assert_eq!(walked.pods.get(&id), Some(&UIDS[0].into()));
+            let (pods, complete) = tree.walk();
+            assert!(complete);
+            assert_eq!(pods.get(&id), Some(&UIDS[0].into()));
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
@@ -284,56 +299,57 @@ fn a_pod_with_cgroups_without_end_hides_no_other() {
         tree.make(&format!("{greedy}/4f/{number}"));
     }
     let container = tree.make(&format!("{modest}/4f/nested"));
-    let walked = walk(tree.0.path(), |_| {}).unwrap();
-    assert!(!walked.complete, "and it says that it is not all");
-    assert_eq!(walked.pods.get(&container), Some(&UIDS[1].into()));
-    let of = |uid: &str| walked.pods.values().filter(|pod| pod.as_str() == uid).count();
+    let (pods, complete) = tree.walk();
+    assert!(!complete, "and it says that it is not all");
+    assert_eq!(pods.get(&container), Some(&UIDS[1].into()));
+    let of = |uid: &str| pods.values().filter(|pod| pod.as_str() == uid).count();
     assert_eq!((of(UIDS[0]), of(UIDS[1])), (1_000, 3));
-}
-
-#[test]
-fn everything_above_containers_is_watched() {
-    let [guaranteed, burstable, _] = cgroupfs("");
-    let tree = Tree::new(&[
-        &format!("{guaranteed}/4f/nested"),
-        &format!("{burstable}/4f"),
-        "kubepods/besteffort",
-    ]);
-    let mut watched = Vec::new();
-    walk(tree.0.path(), |directory| watched.push(directory.to_owned())).unwrap();
-    watched.sort();
-    let mut expected = [
-        "",
-        "kubepods",
-        "kubepods/besteffort",
-        "kubepods/burstable",
-        &guaranteed,
-        &burstable,
-    ]
-    .map(|below| tree.path(below));
-    expected.sort();
-    // `join` leaves a slash after the root, which paths do not compare.
-    assert_eq!(watched, expected);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_unknown_cgroup_is_looked_for() {
-    let [first, second, third] = cgroupfs("");
-    let tree = Tree::new(&[&first]);
-    let pods = tree.pods();
-    assert_eq!(pods.known(tree.id(&first)), None);
-    assert_eq!(pods.find(tree.id(&first)).await, Some(UIDS[0].into()));
-    for (pod, uid) in [(second, UIDS[1]), (third, UIDS[2])] {
-        let container = tree.make(&format!("{pod}/4f"));
-        assert_eq!(pods.find(container).await, Some(uid.into()));
-        assert_eq!(pods.known(tree.id(&pod)), Some(uid.into()), "found on the way");
+    for with_events in [true, false] {
+        let [first, second, third] = cgroupfs("");
+        let tree = Tree::new(&[&first]);
+        let pods = if with_events {
+            tree.pods()
+        } else {
+            tree.pods_without_events()
+        };
+        assert_eq!(pods.known(tree.id(&first)), None);
+        assert_eq!(pods.find(tree.id(&first)).await, Some(UIDS[0].into()));
+        for (pod, uid) in [(second, UIDS[1]), (third, UIDS[2])] {
+            let container = tree.make(&format!("{pod}/4f"));
+            assert_eq!(pods.find(container).await, Some(uid.into()));
+            assert_eq!(pods.known(tree.id(&pod)), Some(uid.into()), "found on the way");
+            let nested = tree.make(&format!("{pod}/4f/nested/deeper"));
+            assert_eq!(pods.find(nested).await, Some(uid.into()));
+        }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_events_tell_enough_a_tree_is_walked_once() {
+    let [pod, ..] = cgroupfs("");
+    let tree = Tree::new(&[&pod]);
+    let pods = tree.pods();
+    assert_eq!(pods.find(u64::MAX).await, None);
+    advance(PAUSE).await;
+    let before = Instant::now();
+    for container in 1..20 {
+        let id = tree.make(&format!("{pod}/{container}"));
+        assert_eq!(pods.find(u64::MAX - container).await, None);
+        assert_eq!(pods.find(id).await, Some(UIDS[0].into()));
+    }
+    // Some time it takes all the same: there is a pause after all work, however little.
+    assert!(before.elapsed() < PAUSE * 10, "{:?}", before.elapsed());
+    assert!(pods.0.tree().is_current());
 }
 
 #[tokio::test(start_paused = true)]
 async fn however_many_are_missed_the_tree_is_walked_a_few_times_per_second() {
     let tree = Tree::new(&as_strs(&cgroupfs("")));
-    let pods = tree.pods();
+    let pods = tree.pods_without_events();
     let before = Instant::now();
     for stranger in 0..10 {
         assert_eq!(pods.find(u64::MAX - stranger).await, None);
@@ -358,13 +374,41 @@ async fn however_many_are_missed_the_tree_is_walked_a_few_times_per_second() {
 #[tokio::test(start_paused = true)]
 async fn a_stranger_is_looked_for_once() {
     let tree = Tree::new(&as_strs(&cgroupfs("")));
-    let pods = tree.pods();
+    let pods = tree.pods_without_events();
     assert_eq!(pods.find(u64::MAX).await, None);
     let before = Instant::now();
     for _ in 0..1_000 {
         assert_eq!(pods.find(u64::MAX).await, None);
     }
     assert_eq!(before.elapsed(), Duration::ZERO);
+}
+
+/// What events tell, one after the other, ends in what is there.
+#[tokio::test]
+async fn what_comes_and_goes_leaves_what_is_there() {
+    let tree = Tree::new(&as_strs(&cgroupfs("")));
+    let pods = tree.pods();
+    pods.scan().await.unwrap();
+    let mut random = fastrand::Rng::with_seed(4);
+    for _ in 0..60 {
+        for _ in 0..random.usize(1..20) {
+            let pod = &cgroupfs("")[random.usize(..3)];
+            let below = format!("{pod}/{}", ["a", "b", "a/c", "a/c/d", "b/e"][random.usize(..5)]);
+            if random.bool() {
+                tree.make(&below);
+            } else {
+                // It may not be there.
+                fs::remove_dir_all(tree.path(&below)).ok();
+            }
+        }
+        assert_eq!(pods.find(random.u64(1 << 60..)).await, None);
+        let mut told: Vec<_> = pods.0.tree().pods().map(|(id, _)| id).collect();
+        let mut there: Vec<_> = tree.walk().0.into_keys().collect();
+        told.sort_unstable();
+        there.sort_unstable();
+        assert_eq!(told, there);
+        assert!(pods.0.tree().is_current());
+    }
 }
 
 /// The last connection of a container may be accepted when the container is gone.
@@ -375,7 +419,9 @@ async fn who_is_gone_is_remembered_for_a_minute() {
     let pods = tree.pods();
     let id = tree.id(&pod);
     assert_eq!(pods.find(id).await, Some(UIDS[0].into()));
+    advance(LINGER * 2).await;
     tree.remove(&pod);
+    assert_eq!(pods.scan().await.unwrap().get(&id), Some(&UIDS[0].into()));
     advance(LINGER - Duration::from_secs(1)).await;
     assert_eq!(pods.scan().await.unwrap().get(&id), Some(&UIDS[0].into()));
     advance(Duration::from_secs(2)).await;
@@ -408,7 +454,7 @@ async fn new_pods_and_containers_are_told_of() {
     let began = Instant::now();
     following(&pods, async {
         told_of(&mut changes, tree.id(&first), UIDS[0]).await;
-        assert!(pods.0.events.are_complete());
+        assert!(pods.0.tree().is_current());
         let container = tree.make(&format!("{first}/4f"));
         told_of(&mut changes, container, UIDS[0]).await;
         // A class that was not there, and what was made in it before anybody could watch it.
@@ -416,10 +462,12 @@ async fn new_pods_and_containers_are_told_of() {
         told_of(&mut changes, container, UIDS[1]).await;
         let container = tree.make(&format!("{third}/4f"));
         told_of(&mut changes, container, UIDS[2]).await;
+        let nested = tree.make(&format!("{third}/4f/nested/deeper"));
+        told_of(&mut changes, nested, UIDS[2]).await;
     })
     .await;
     assert!(
-        began.elapsed() < RE_SCAN,
+        began.elapsed() < WALK_AGAIN,
         "by events, not because it looks now and then"
     );
 }
@@ -428,7 +476,7 @@ async fn new_pods_and_containers_are_told_of() {
 async fn without_events_new_pods_are_told_of_a_second_later() {
     let [first, second, _] = cgroupfs("");
     let tree = Tree::new(&[&first]);
-    let pods = PodCgroups::with_events(tree.0.path(), Events::none());
+    let pods = tree.pods_without_events();
     let mut changes = pods.changes();
     following(&pods, async {
         told_of(&mut changes, tree.id(&first), UIDS[0]).await;
@@ -436,7 +484,7 @@ async fn without_events_new_pods_are_told_of_a_second_later() {
         let before = Instant::now();
         told_of(&mut changes, id, UIDS[1]).await;
         assert!(
-            before.elapsed() < RE_SCAN_WITHOUT_EVENTS * 2,
+            before.elapsed() < WALK_AGAIN_WITHOUT_EVENTS * 2,
             "{:?}",
             before.elapsed()
         );
