@@ -126,7 +126,7 @@ impl Bell {
         {
             ready.clear_ready();
         } else {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -81,7 +81,7 @@ impl Tree {
     }
 }
 
-/// All pods of one kubelet: Guaranteed, Burstable, BestEffort.
+/// One pod of each quality-of-service class of a kubelet: guaranteed, burstable, best effort.
 fn cgroupfs(root: &str) -> [String; 3] {
     let [guaranteed, burstable, best_effort] = UIDS;
     [
@@ -422,9 +422,9 @@ async fn who_is_gone_is_remembered_for_a_minute() {
     advance(LINGER * 2).await;
     tree.remove(&pod);
     assert_eq!(pods.scan().await.unwrap().get(&id), Some(&UIDS[0].into()));
-    advance(LINGER - Duration::from_secs(1)).await;
+    advance(LINGER.mul_f32(0.9)).await;
     assert_eq!(pods.scan().await.unwrap().get(&id), Some(&UIDS[0].into()));
-    advance(Duration::from_secs(2)).await;
+    advance(LINGER.mul_f32(0.2)).await;
     assert_eq!(pods.scan().await.unwrap().get(&id), None);
     assert_eq!(pods.known(id), None);
 }

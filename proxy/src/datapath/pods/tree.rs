@@ -136,7 +136,7 @@ impl Tree {
         // A directory has a link from its name, one from its `.`, one from each `..` below, so
         // without directories below it need not be read. Some file systems do not count.
         const LINKS_OF_A_LEAF: u64 = 2;
-        if self.is_full(&pod) {
+        if self.is_full(pod.as_ref()) {
             return Vec::new();
         }
         // First, so that nothing is made unnoticed after the look at it.
@@ -161,9 +161,9 @@ impl Tree {
         self.names_in(path)
     }
 
-    fn is_full(&mut self, pod: &Option<PodUid>) -> bool {
+    fn is_full(&mut self, pod: Option<&PodUid>) -> bool {
         let most = if pod.is_some() { MOST_PER_POD } else { MOST_OUTSIDE };
-        let full = self.counts.get(pod).is_some_and(|count| *count >= most);
+        let full = self.counts.get(&pod.cloned()).is_some_and(|count| *count >= most);
         self.complete &= !full;
         full
     }

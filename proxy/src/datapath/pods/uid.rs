@@ -138,7 +138,7 @@ mod tests {
     }
 
     /// As the kubelet names it: `CgroupName.ToCgroupfs` and `ToSystemd` in its
-    /// pkg/kubelet/cm/cgroup_manager_linux.go.
+    /// `pkg/kubelet/cm/cgroup_manager_linux.go`.
     fn kubelets_name(systemd: bool, root: &[&str], class: &str, uid: &str) -> PathBuf {
         let pod = format!("pod{uid}");
         let names = root.iter().copied().chain(["kubepods", class, &pod]);
