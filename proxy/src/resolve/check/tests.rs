@@ -31,16 +31,18 @@ fn gateway() -> api::Destination {
     cr(api::ANY_DESTINATION)
 }
 
-fn fragment(name: Option<&str>) -> Option<FragmentRef> {
-    Some(FragmentRef {
+fn fragment(name: Option<&str>) -> FragmentRef {
+    FragmentRef {
         name: name.map(str::to_owned),
         optional: Some(false),
         level: None,
-    })
+    }
 }
 
+type Properties<'a> = &'a [(&'a str, &'a str)];
+
 /// The Secret `orders` with these data keys, as it is found.
-fn found(properties: &[(&str, &str)]) -> Result<Arc<Destination>, FindError> {
+fn found(properties: Properties<'_>) -> Result<Arc<Destination>, FindError> {
     let data = properties.iter().map(|(key, value)| {
         let value = if *value == "JKS" { JKS } else { value.as_bytes() };
         ((*key).to_owned(), ByteString(value.to_vec()))
@@ -74,7 +76,7 @@ fn refused(cr: &api::Destination, found: Result<Arc<Destination>, FindError>) ->
 
 #[test]
 fn a_good_destination_says_its_protocol_and_port() {
-    let cases: [(&[(&str, &str)], Kind, u16); 4] = [
+    let cases: [(Properties<'_>, Kind, u16); 4] = [
         (&[("Type", "HTTP"), ("URL", "https://h")], Kind::Http, 80),
         (
             &[("Type", "HTTP"), ("URL", "https://h"), ("service.port", "8080")],
@@ -210,7 +212,7 @@ fn every_reason_has_its_message() {
             verdict(reason, &message),
             "{properties:?}"
         );
-        cr.spec.fragment_ref = fragment(Some("f"));
+        cr.spec.fragment_ref = Some(fragment(Some("f")));
         assert_eq!(
             refused(&cr, found(properties)),
             verdict(with_fragment, &message),
@@ -269,15 +271,18 @@ fn with_default(instance: &str) -> File {
     }
 }
 
-fn tell(cr: &api::Destination, config: &File) -> Option<(Reason, String)> {
+/// Reason and message of the verdict, if there is one.
+type Told = Option<(Reason, String)>;
+
+fn tell(cr: &api::Destination, config: &File) -> Told {
     unsupported(cr, config).map(|verdict| (verdict.reason, verdict.message))
 }
 
-fn failed(message: &str) -> Option<(Reason, String)> {
-    Some((Reason::ConfigurationFailed, format!("{NO}{message}")))
+fn failed(message: &str) -> (Reason, String) {
+    (Reason::ConfigurationFailed, format!("{NO}{message}"))
 }
 
-fn not_in_secrets(what: &str) -> Option<(Reason, String)> {
+fn not_in_secrets(what: &str) -> (Reason, String) {
     failed(&format!(
         "{what} is not supported by Destination service instance 'secrets'."
     ))
@@ -295,7 +300,7 @@ fn a_plain_custom_resource_has_nothing_against_it() {
 #[test]
 fn parts_that_say_nothing_are_no_obstacle() {
     let mut cr = cr("orders");
-    cr.spec.fragment_ref = fragment(Some(""));
+    cr.spec.fragment_ref = Some(fragment(Some("")));
     cr.spec.chain_ref = Some(ChainRef {
         name: None,
         variables: Some(vec![ChainVariable::default()]),
@@ -308,7 +313,7 @@ fn parts_that_say_nothing_are_no_obstacle() {
     )]));
     assert_eq!(tell(&cr, &File::default()), None);
     let mut gateway = gateway();
-    gateway.spec.fragment_ref = fragment(None);
+    gateway.spec.fragment_ref = Some(fragment(None));
     assert_eq!(tell(&gateway, &File::default()), None);
 }
 
@@ -316,11 +321,11 @@ fn parts_that_say_nothing_are_no_obstacle() {
 fn an_instance_that_is_not_configured_is_told() {
     let sentence = "The Destination service instance name in the Destination CR 'my-dest' is not configured as expected.";
     let mut cr = cr("orders");
-    assert_eq!(tell(&cr, &with_default("other")), failed(sentence));
+    assert_eq!(tell(&cr, &with_default("other")), Some(failed(sentence)));
     cr.spec.destination_service_instance_name = Some("secrets".to_owned());
     assert_eq!(tell(&cr, &with_default("other")), None);
     cr.spec.destination_service_instance_name = Some("other".to_owned());
-    assert_eq!(tell(&cr, &File::default()), failed(sentence));
+    assert_eq!(tell(&cr, &File::default()), Some(failed(sentence)));
 }
 
 #[test]
@@ -329,14 +334,14 @@ fn what_secrets_do_not_have_is_told() {
     with_level.spec.destination_ref.level = Some(Level::Subaccount);
     assert_eq!(
         tell(&with_level, &File::default()),
-        not_in_secrets("'spec.destinationRef.level'")
+        Some(not_in_secrets("'spec.destinationRef.level'"))
     );
 
     let mut with_fragment = cr("orders");
-    with_fragment.spec.fragment_ref = fragment(Some("f"));
+    with_fragment.spec.fragment_ref = Some(fragment(Some("f")));
     assert_eq!(
         tell(&with_fragment, &File::default()),
-        not_in_secrets("'spec.fragmentRef'")
+        Some(not_in_secrets("'spec.fragmentRef'"))
     );
 
     let mut with_actions = cr("orders");
@@ -351,7 +356,7 @@ fn what_secrets_do_not_have_is_told() {
     }]);
     assert_eq!(
         tell(&with_actions, &File::default()),
-        not_in_secrets("'spec.actions'")
+        Some(not_in_secrets("'spec.actions'"))
     );
 
     for mut with_chain in [cr("orders"), gateway()] {
@@ -361,7 +366,7 @@ fn what_secrets_do_not_have_is_told() {
         });
         assert_eq!(
             tell(&with_chain, &File::default()),
-            not_in_secrets("'spec.chainRef'")
+            Some(not_in_secrets("'spec.chainRef'"))
         );
     }
 }
@@ -378,7 +383,7 @@ fn a_gateway_names_neither_fragment_nor_level() {
     gateway.spec.destination_ref.level = Some(Level::Instance);
     let level = Some((Reason::ConfigurationFailed, sentence("destination level")));
     assert_eq!(tell(&gateway, &File::default()), level);
-    gateway.spec.fragment_ref = fragment(Some("f"));
+    gateway.spec.fragment_ref = Some(fragment(Some("f")));
     let fragment = Some((Reason::FragmentSpecificationNotSupported, sentence("fragment")));
     assert_eq!(tell(&gateway, &File::default()), fragment);
 }
@@ -388,14 +393,14 @@ fn secrets_have_no_tenants() {
     let mut cr = cr("orders");
     assert_eq!(
         tell(&cr, &shared()),
-        not_in_secrets("'config.tenantMode: shared'")
+        Some(not_in_secrets("'config.tenantMode: shared'"))
     );
     for annotation in [r#"["acme"]"#, "[]"] {
         let annotation = (TENANT_SUBDOMAINS.to_owned(), annotation.to_owned());
         cr.metadata.annotations = Some(BTreeMap::from([annotation]));
         assert_eq!(
             tell(&cr, &shared()),
-            not_in_secrets("'config.tenantMode: shared'")
+            Some(not_in_secrets("'config.tenantMode: shared'"))
         );
     }
     let invalid =

@@ -11,7 +11,9 @@ const NAMES: Names<'_> = Names {
     instance: "secrets",
 };
 
-fn fields(fields: &[(&'static str, &str)]) -> HeaderMap {
+type Fields<'a> = &'a [(&'static str, &'a str)];
+
+fn fields(fields: Fields<'_>) -> HeaderMap {
     let field = |(name, value): &(&'static str, &str)| {
         let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
         (HeaderName::from_static(name), value)
@@ -26,11 +28,11 @@ fn message(error: Error) -> String {
     catalogue::message(&error, NAMES)
 }
 
-fn refusal(of: &[(&'static str, &str)]) -> String {
+fn refusal(of: Fields<'_>) -> String {
     message(select(&fields(of), TenantMode::Dedicated).unwrap_err())
 }
 
-fn static_refusal(of: &[(&'static str, &str)]) -> String {
+fn static_refusal(of: Fields<'_>) -> String {
     message(check_static(&fields(of), TenantMode::Dedicated).unwrap_err())
 }
 
@@ -319,7 +321,7 @@ fn in_mode_shared_there_is_exactly_one_tenant() {
     const BOTH: &str =
         "Both 'x-tenant-id' and 'x-tenant-subdomain' headers are passed. Only one should be provided.";
     let (id, subdomain) = (("x-tenant-id", "t"), ("x-tenant-subdomain", "s"));
-    let cases: [(&[(&'static str, &str)], Option<&str>); 5] = [
+    let cases: [(Fields<'_>, Option<&str>); 5] = [
         (&[], Some(NONE)),
         (&[("x-tenant-id", " "), ("x-tenant-subdomain", "")], Some(NONE)),
         (&[id, subdomain], Some(BOTH)),

@@ -1,11 +1,12 @@
 //! The manifests that the book points to are good destinations.
 
+use std::fs;
+
 use super::*;
 use crate::resolve::source::document::{Entry, Node};
 use crate::resolve::source::files::yaml;
 
-const EXAMPLES: &str = include_str!("../../../../../../examples/kubernetes/secrets.yaml");
-const BOOK: &str = include_str!("../../../../../../docs/secrets.md");
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/kubernetes");
 
 fn map(node: Node) -> Vec<Entry> {
     match node {
@@ -60,21 +61,23 @@ fn secrets(yaml: &str) -> Vec<Given> {
         .collect()
 }
 
-#[test]
-fn the_examples_are_good_destinations() {
-    let (_writer, reader) = loaded(secrets(EXAMPLES));
-    assert_eq!(reader.reports(), []);
-    for name in ["orders", "orders-db", "catalog"] {
-        assert_eq!(found(&reader, name).warnings, []);
-    }
-    assert_eq!(found(&reader, "orders-db").service_port, 5432);
-    assert_eq!(find_for(&reader, "orders-db", "other"), Err(FindError::NotFound));
+/// The Secrets of all manifests.
+fn examples() -> Vec<Given> {
+    let files = fs::read_dir(FOLDER).unwrap().map(|entry| entry.unwrap().path());
+    let manifests = files.filter(|path| !path.to_str().unwrap().contains("/values"));
+    manifests
+        .flat_map(|path| secrets(&fs::read_to_string(path).unwrap()))
+        .map(|secret| secret.namespace(INSTALLATION))
+        .collect()
 }
 
 #[test]
-fn the_books_first_example_is_a_good_destination() {
-    let (_, rest) = BOOK.split_once("```yaml\n").unwrap();
-    let (example, _) = rest.split_once("```").unwrap();
-    let (_writer, reader) = loaded(secrets(example));
-    assert_eq!(host(&reader, "orders"), "orders.example.com");
+fn the_examples_are_good_destinations() {
+    let (_writer, reader) = loaded(examples());
+    assert_eq!(reader.reports(), []);
+    for name in ["my-dest", "orders-db", "catalog"] {
+        assert_eq!(found(&reader, name).warnings, []);
+    }
+    assert!(find_for(&reader, "payroll", "hr").is_ok());
+    assert_eq!(find(&reader, "payroll"), Err(FindError::NotFound));
 }

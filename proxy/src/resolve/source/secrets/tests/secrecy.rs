@@ -77,24 +77,21 @@ fn as_json(pairs: &[(String, &str)]) -> String {
 /// All that anybody is told about the destination of this name.
 fn texts(reader: &Reader) -> String {
     let found = find(reader, "orders");
-    let mut texts = format!("{:?} {:?}", reader.reports(), found.as_ref().err());
+    let mut texts = vec![format!("{:?} {:?}", reader.reports(), found.as_ref().err())];
     match found.clone() {
-        Ok(destination) => texts.push_str(&format!("{:?}", destination.warnings)),
+        Ok(destination) => texts.push(format!("{:?}", destination.warnings)),
         Err(error) => {
-            let names = Names::of_destination("orders");
             let error = error::Error::from(crate::resolve::Error::of_static(error));
-            texts.push_str(&format!(
-                "{error} {error:?} {}",
-                catalogue::message(&error, names)
-            ));
+            texts.push(format!("{error} {error:?}"));
+            texts.push(catalogue::message(&error, Names::of_destination("orders")));
         }
     }
     let mut cr = api::Destination::new("orders", api::DestinationSpec::default());
     "orders".clone_into(&mut cr.spec.destination_ref.name);
     if let Err(NotConfigured::Refused(verdict)) = check::check(&cr, found) {
-        texts.push_str(&verdict.message);
+        texts.push(verdict.message);
     }
-    texts
+    texts.join("\n")
 }
 
 proptest! {
