@@ -3,7 +3,12 @@
 mod all_pods;
 mod callers;
 mod door;
+mod entries;
+mod gate;
+mod numbers;
+mod plane;
 mod pod_table;
+mod refusals;
 
 use std::process::ExitCode;
 

@@ -100,16 +100,31 @@ impl Callers {
         pod.map_or(Caller::Unknown(Unknown::Pod), Caller::Pod)
     }
 
-    /// Pods of this node are known with the hook anyhow; of others only where somebody asks.
     async fn by_address(&self, source: IpAddr, wanted: Wanted) -> Caller {
-        let nearby = self.node.read().by_address(source);
-        let owner = match (nearby, wanted) {
-            (Owner::Unknown, Wanted::Certain) => self.all.owner(source, PATIENCE).await,
-            (Owner::Unknown, Wanted::AtHand) => self.all.owner_at_hand(source),
-            (nearby, _) => nearby,
+        let at_hand =
+            known(self.node.read().by_address(source)).or_else(|| known(self.all.owner_at_hand(source)));
+        let owner = match (at_hand, wanted) {
+            (Some(owner), _) => owner,
+            (None, Wanted::AtHand) => Owner::Unknown,
+            (None, Wanted::Certain) => self.owner_soon(source).await,
         };
         Caller::by_address(owner)
     }
+
+    /// Pods of this node are watched with the hook anyhow; those of others where somebody asks.
+    async fn owner_soon(&self, source: IpAddr) -> Owner {
+        let nearby = self
+            .node
+            .wait_for(PATIENCE, |pods| known(pods.by_address(source)));
+        tokio::select! {
+            Some(owner) = nearby => owner,
+            owner = self.all.owner(source, PATIENCE) => owner,
+        }
+    }
+}
+
+fn known(owner: Owner) -> Option<Owner> {
+    (owner != Owner::Unknown).then_some(owner)
 }
 
 impl Kernel {

@@ -1,0 +1,620 @@
+//! Entries over real sockets: callers come from several addresses of 127/8, each of which is a pod.
+
+use std::net::TcpListener as StdListener;
+use std::num::NonZero;
+use std::pin::Pin;
+use std::time::Duration;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use super::*;
+use crate::accept::LimitsConfig;
+use crate::api::destination::{AccessControl, DestinationRef, DestinationSpec};
+use crate::api::labels;
+use crate::app::agent::all_pods::AllPods;
+use crate::app::agent::callers::Callers;
+use crate::app::agent::pod_table::PodTable;
+use crate::app::agent::refusals::RefusalLog;
+use crate::cluster::watch::Sink as _;
+use crate::config::kubernetes::{File, Scope};
+use crate::connect::direct::{self, Direct};
+use crate::connect::pool::{self, Pool};
+use crate::connect::{self, Dialer};
+use crate::credentials::TokenService;
+use crate::flow::Parts;
+use crate::flow::http::{HttpMetrics, HttpParts, HttpSettings};
+use crate::flow::stream::{TcpMetrics, TcpParts, TcpSettings};
+use crate::lifecycle::workers::Workers;
+use crate::resolve::destination::SocketOptions;
+use crate::resolve::directory::{Cr, Directory, Speaks};
+use crate::resolve::keystore::CertificateStore;
+use crate::resolve::source::secrets::{self, Writer};
+use crate::telemetry::connections::Connections;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Somebody of the namespace `shop`, of `bank`, and nobody that is known.
+const SHOP: &str = "127.1.0.1";
+const BANK: &str = "127.1.0.2";
+const STRANGER: &str = "127.1.0.3";
+const PORT_FORWARD: &str = "127.0.0.1";
+
+/// Finds every host on this machine. Destinations of Secrets cannot name it themselves.
+struct Nearby(Direct);
+
+impl Dialer for Nearby {
+    fn dial<'a>(
+        &'a self,
+        _host: &'a str,
+        port: u16,
+        options: &'a SocketOptions,
+        timeout: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<TcpStream, connect::Error>> + Send + 'a>> {
+        self.0.dial("127.0.0.1", port, options, timeout)
+    }
+}
+
+/// An agent without its feeds.
+struct Agent {
+    entries: Entries,
+    directory: Directory,
+    secrets: Writer,
+    pods: PodTable,
+    refusals: RefusalLog,
+    http: HttpMetrics,
+    drain: Drain,
+}
+
+impl Agent {
+    fn new() -> Self {
+        let (secrets, destinations) = secrets::store(["tp".to_owned()]);
+        let dialer: Arc<dyn Dialer> = Arc::new(Nearby(Direct::new(direct::Config::default())));
+        let http = HttpMetrics::default();
+        let parts = Parts {
+            http: HttpParts {
+                tokens: TokenService::new(Arc::clone(&dialer), CertificateStore::default()),
+                dialer: Arc::clone(&dialer),
+                pool: Pool::new(pool::Limits::default()),
+                settings: Arc::new(HttpSettings::default()),
+                metrics: http.clone(),
+                behalf: None,
+            },
+            tcp: TcpParts {
+                dialer,
+                connections: Connections::default(),
+                metrics: TcpMetrics::default(),
+                settings: TcpSettings::default(),
+                cr: None,
+            },
+        };
+        let (pods, refusals, drain) = (PodTable::default(), RefusalLog::default(), Drain::new());
+        let entries = Entries::new(Common {
+            gate: Arc::new(Gate {
+                callers: Arc::new(Callers::new(pods.clone(), AllPods::default())),
+                refusals: refusals.clone(),
+                workers: Workers::start(NonZero::<usize>::MIN).unwrap(),
+            }),
+            planes: Planes {
+                parts,
+                destinations,
+                settings: Arc::new(File::default()),
+            },
+            limits: Limits::new(LimitsConfig::default()),
+            drain: drain.child(),
+            own: Arc::default(),
+            numbers: Numbers::default(),
+            ips: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+        });
+        let mut agent = Self {
+            entries,
+            directory: Directory::new(Scope::Namespaced),
+            secrets,
+            pods,
+            refusals,
+            http,
+            drain,
+        };
+        agent.secrets.init("tp");
+        agent.secrets.init_done("tp");
+        agent.pod(1, "shop", SHOP);
+        agent.pod(2, "bank", BANK);
+        agent
+    }
+
+    fn pod(&mut self, number: u8, namespace: &str, address: &str) {
+        let pod = json!({
+            "metadata": {
+                "name": "app",
+                "namespace": namespace,
+                "uid": format!("00000000-0000-0000-0000-0000000000{number:02}"),
+            },
+            "status": {"phase": "Running", "podIPs": [{"ip": address}]},
+        });
+        self.pods.applied(serde_json::from_value(pod).unwrap());
+    }
+
+    /// A Secret that is a destination.
+    fn secret(&mut self, name: &str, properties: &[(&str, &str)]) {
+        self.secrets.apply(secret(name, properties));
+        self.entries.refresh(&Change::Names([name.into()].into()));
+    }
+
+    fn no_secret(&mut self, name: &str) {
+        self.secrets.delete(secret(name, &[]));
+        self.entries.refresh(&Change::Names([name.into()].into()));
+    }
+
+    /// Serves a CR of the namespace `shop` and gives the port.
+    fn cr(&mut self, name: &str, destination: &str, scope: Scope, speaks: Speaks) -> u16 {
+        let port = free_port();
+        let entrance = Entrance {
+            service: name.into(),
+            cr: cr_name(name),
+            addresses: ["10.96.0.1".parse().unwrap()].into(),
+            port: 80,
+            target_port: port,
+            speaks,
+        };
+        let changed = self.directory.apply_entrance(entrance);
+        self.apply(changed);
+        self.change_cr(name, destination, scope);
+        port
+    }
+
+    fn change_cr(&mut self, name: &str, destination: &str, scope: Scope) {
+        let mut resource = crate::api::destination::Destination::new(
+            name,
+            DestinationSpec {
+                destination_ref: DestinationRef {
+                    name: destination.to_owned(),
+                    level: None,
+                },
+                access_control: Some(AccessControl { scope: Some(scope) }),
+                ..DestinationSpec::default()
+            },
+        );
+        resource.metadata.namespace = Some("shop".to_owned());
+        let changed = self.directory.apply_cr(Cr::of(resource).unwrap());
+        self.apply(changed);
+    }
+
+    fn no_cr(&mut self, name: &str) {
+        let changed = self.directory.remove_cr(&cr_name(name));
+        self.apply(changed);
+    }
+
+    fn apply(&mut self, changed: impl IntoIterator<Item = Arc<str>>) {
+        let entries: Vec<_> = changed
+            .into_iter()
+            .map(|service| (Arc::clone(&service), self.directory.entry(&service)))
+            .collect();
+        self.entries.update(entries);
+    }
+
+    fn refusals(&self, name: &str) -> Vec<(String, &'static str)> {
+        let of = self.refusals.of(&cr_name(name));
+        of.into_iter()
+            .map(|one| (one.refusal.caller, one.refusal.reason))
+            .collect()
+    }
+}
+
+fn cr_name(name: &str) -> CrName {
+    CrName {
+        namespace: "shop".into(),
+        name: name.into(),
+    }
+}
+
+fn secret(name: &str, properties: &[(&str, &str)]) -> Secret {
+    static VERSION: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    let version = VERSION.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let data = properties
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec())));
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some("tp".to_owned()),
+            resource_version: Some(version.to_string()),
+            labels: Some([(labels::DESTINATION.to_owned(), String::new())].into()),
+            ..ObjectMeta::default()
+        },
+        data: Some(data.collect()),
+        ..Secret::default()
+    }
+}
+
+/// Target ports are given out by the manager.
+fn free_port() -> u16 {
+    let listener = StdListener::bind("[::]:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+async fn connect(from: &str, port: u16) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+    socket.connect(([127, 0, 0, 1], port).into()).await.unwrap()
+}
+
+/// What is read until the other side closes; `None` after a reset.
+async fn rest(stream: &mut TcpStream) -> Option<String> {
+    let mut text = String::new();
+    let read = timeout(PATIENCE, stream.read_to_string(&mut text))
+        .await
+        .expect("an end");
+    read.is_ok().then_some(text)
+}
+
+async fn ask(from: &str, port: u16, fields: &str) -> Option<String> {
+    let mut stream = connect(from, port).await;
+    let request = format!("GET /x HTTP/1.1\r\nHost: my-dest\r\nConnection: close\r\n{fields}\r\n");
+    // A refusal may be faster.
+    let _ = stream.write_all(request.as_bytes()).await;
+    rest(&mut stream).await
+}
+
+/// An HTTP server that says its name.
+async fn web(name: &'static str) -> SocketAddr {
+    server(move |mut stream| async move {
+        let mut head = [0; 1024];
+        stream.read(&mut head).await?;
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
+        stream.write_all(answer.as_bytes()).await
+    })
+    .await
+}
+
+async fn echo() -> SocketAddr {
+    server(|mut stream| async move {
+        let (mut from, mut to) = stream.split();
+        tokio::io::copy(&mut from, &mut to).await.map(drop)
+    })
+    .await
+}
+
+async fn server<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
+where
+    F: Future<Output = io::Result<()>> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream));
+        }
+    });
+    address
+}
+
+fn http_to(target: SocketAddr) -> [(&'static str, String); 2] {
+    [
+        ("Type", "HTTP".into()),
+        ("URL", format!("http://web.example:{}", target.port())),
+    ]
+}
+
+fn tcp_to(target: SocketAddr) -> [(&'static str, String); 2] {
+    [
+        ("Type", "TCP".into()),
+        ("Address", format!("db.example:{}", target.port())),
+    ]
+}
+
+impl Agent {
+    fn destination(&mut self, name: &str, properties: &[(&'static str, String)]) {
+        let properties: Vec<(&str, &str)> = properties.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        self.secret(name, &properties);
+    }
+}
+
+#[tokio::test]
+async fn a_destination_is_for_its_namespace_and_port_forward() {
+    let mut agent = Agent::new();
+    agent.destination("backend", &http_to(web("backend").await));
+    let port = agent.cr("my-dest", "backend", Scope::Namespaced, Speaks::Http);
+    for from in [SHOP, PORT_FORWARD] {
+        let answer = ask(from, port, "").await.expect("no reset");
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.ends_with("backend"),
+            "{answer}"
+        );
+    }
+    assert_eq!(ask(BANK, port, "").await, None);
+    assert_eq!(ask(STRANGER, port, "").await, None);
+    assert_eq!(
+        agent.refusals("my-dest"),
+        [
+            ("an unknown address".to_owned(), "unknown_address"),
+            ("bank/app".to_owned(), "other_namespace")
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_is_for_the_cluster_is_for_all() {
+    let mut agent = Agent::new();
+    agent.destination("backend", &http_to(web("backend").await));
+    let port = agent.cr("my-dest", "backend", Scope::ClusterWide, Speaks::Http);
+    for from in [SHOP, BANK, STRANGER, PORT_FORWARD] {
+        let answer = ask(from, port, "").await.expect("no reset");
+        assert!(answer.ends_with("backend"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_is_known_in_a_moment_is_waited_for() {
+    let mut agent = Agent::new();
+    agent.destination("backend", &http_to(web("backend").await));
+    let port = agent.cr("my-dest", "backend", Scope::Namespaced, Speaks::Http);
+    let asking = tokio::spawn(ask(STRANGER, port, ""));
+    let mut stream = connect(SHOP, port).await;
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    rest(&mut stream).await.expect("others are not kept waiting");
+    agent.pod(3, "shop", STRANGER);
+    assert!(asking.await.unwrap().expect("no reset").ends_with("backend"));
+}
+
+#[tokio::test]
+async fn a_narrower_scope_ends_what_others_have_open_and_nothing_else() {
+    let mut agent = Agent::new();
+    agent.destination("db", &tcp_to(echo().await));
+    let port = agent.cr("my-db", "db", Scope::ClusterWide, Speaks::Tcp);
+    let mut streams = Vec::new();
+    for from in [SHOP, BANK, PORT_FORWARD] {
+        let mut stream = connect(from, port).await;
+        stream.write_all(b"hello").await.unwrap();
+        let mut said = [0; 5];
+        timeout(PATIENCE, stream.read_exact(&mut said))
+            .await
+            .unwrap()
+            .unwrap();
+        streams.push(stream);
+    }
+    agent.change_cr("my-db", "db", Scope::Namespaced);
+    assert_eq!(
+        rest(&mut streams[1]).await,
+        None,
+        "the one of another namespace is reset"
+    );
+    for stream in [0, 2] {
+        let stream = &mut streams[stream];
+        stream.write_all(b"again").await.unwrap();
+        stream.shutdown().await.unwrap();
+        assert_eq!(rest(stream).await.as_deref(), Some("again"));
+    }
+}
+
+#[tokio::test]
+async fn a_destination_that_goes_takes_its_tcp_connections_along() {
+    let mut agent = Agent::new();
+    agent.destination("db", &tcp_to(echo().await));
+    let port = agent.cr("my-db", "db", Scope::Namespaced, Speaks::Tcp);
+    let mut stream = connect(SHOP, port).await;
+    stream.write_all(b"x").await.unwrap();
+    stream.read_u8().await.unwrap();
+    agent.no_cr("my-db");
+    assert_eq!(rest(&mut stream).await, None);
+    let gone = async {
+        while TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("nobody listens any more");
+    assert_eq!(agent.entries.len(), 0);
+}
+
+#[tokio::test]
+async fn without_a_usable_destination_http_gets_the_documented_answer() {
+    let mut agent = Agent::new();
+    let port = agent.cr("my-dest", "backend", Scope::Namespaced, Speaks::Http);
+    let answer = ask(SHOP, port, "X-Request-Id: r1\r\n").await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+    assert!(
+        answer.contains(
+            "Destination 'backend' referred in Destination CR 'my-dest' is not found in tenant 'secrets'."
+        ),
+        "{answer}"
+    );
+    assert!(answer.contains("x-request-id: r1"), "{answer}");
+    assert!(answer.contains("x-error-internal-code: 404"), "{answer}");
+    agent.secret("backend", &[("Type", "HTTP"), ("URL", "not a url")]);
+    let answer = ask(SHOP, port, "").await.unwrap();
+    assert!(
+        answer.contains(
+            "Received invalid configuration from Destination Service, requested via destination 'backend'."
+        ),
+        "{answer}"
+    );
+    agent.destination("backend", &http_to(web("backend").await));
+    assert!(ask(SHOP, port, "").await.unwrap().ends_with("backend"));
+    agent.no_secret("backend");
+    assert!(ask(SHOP, port, "").await.unwrap().contains("is not found"));
+    agent.change_cr("my-dest", "another", Scope::Namespaced);
+    assert!(ask(SHOP, port, "").await.unwrap().contains("'another'"));
+}
+
+#[tokio::test]
+async fn without_a_usable_destination_tcp_is_reset() {
+    let mut agent = Agent::new();
+    let port = agent.cr("my-db", "db", Scope::Namespaced, Speaks::Tcp);
+    let mut stream = connect(SHOP, port).await;
+    assert_eq!(rest(&mut stream).await, None);
+    agent.destination("db", &tcp_to(echo().await));
+    let mut stream = connect(SHOP, port).await;
+    stream.write_all(b"x").await.unwrap();
+    assert_eq!(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap(), b'x');
+}
+
+#[tokio::test]
+async fn a_changed_destination_is_used_by_the_next_request() {
+    let mut agent = Agent::new();
+    agent.destination("backend", &http_to(web("old").await));
+    let port = agent.cr("my-dest", "backend", Scope::Namespaced, Speaks::Http);
+    assert!(ask(SHOP, port, "").await.unwrap().ends_with("old"));
+    agent.destination("backend", &http_to(web("new").await));
+    assert!(ask(SHOP, port, "").await.unwrap().ends_with("new"));
+}
+
+#[tokio::test]
+async fn a_gateway_leads_to_the_destination_that_a_request_names() {
+    let mut agent = Agent::new();
+    agent.destination("one", &http_to(web("one").await));
+    agent.destination("two", &http_to(web("two").await));
+    agent.destination("db", &tcp_to(echo().await));
+    let port = agent.cr("gateway", "*", Scope::Namespaced, Speaks::Http);
+    for name in ["one", "two"] {
+        let answer = ask(SHOP, port, &format!("X-Destination-Name: {name}\r\n"))
+            .await
+            .unwrap();
+        assert!(answer.ends_with(name), "{answer}");
+    }
+    for (fields, status, message) in [
+        ("", "400", "'x-destination-name' header is missing"),
+        (
+            "X-Destination-Name: a@b\r\n",
+            "400",
+            "contains characters that are not allowed",
+        ),
+        (
+            "X-Destination-Name: three\r\n",
+            "502",
+            "Destination 'three' not found in tenant 'secrets'.",
+        ),
+        (
+            "X-Destination-Name: db\r\n",
+            "502",
+            "requested via destination 'db'",
+        ),
+        (
+            "X-Destination-Name: one\r\nX-Destination-Name: two\r\n",
+            "400",
+            "should be passed only once",
+        ),
+    ] {
+        let answer = ask(SHOP, port, fields).await.unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{fields}: {answer}"
+        );
+        assert!(answer.contains(message), "{fields}: {answer}");
+    }
+    let mut registry = prometheus_client::registry::Registry::default();
+    agent.http.register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    assert!(!text.contains("three"), "{text}");
+}
+
+#[tokio::test]
+async fn what_is_not_supported_is_said_with_every_request() {
+    let mut agent = Agent::new();
+    let port = agent.cr("my-dest", "backend", Scope::Namespaced, Speaks::Http);
+    let mut resource = crate::api::destination::Destination::new("my-dest", DestinationSpec::default());
+    resource.metadata.namespace = Some("shop".to_owned());
+    resource.spec.destination_ref.name = "backend".to_owned();
+    resource.spec.destination_service_instance_name = Some("btp".to_owned());
+    let changed = agent.directory.apply_cr(Cr::of(resource).unwrap());
+    agent.apply(changed);
+    let answer = ask(SHOP, port, "").await.unwrap();
+    assert!(
+        answer.contains("The Destination service instance name in the Destination CR 'my-dest' is not configured as expected."),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_taken_port_is_tried_again() {
+    let mut agent = Agent::new();
+    agent.destination("backend", &http_to(web("backend").await));
+    let taken = StdListener::bind("[::]:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let changed = agent.directory.apply_entrance(Entrance {
+        service: "my-dest".into(),
+        cr: cr_name("my-dest"),
+        addresses: ["10.96.0.1".parse().unwrap()].into(),
+        port: 80,
+        target_port: port,
+        speaks: Speaks::Http,
+    });
+    agent.apply(changed);
+    agent.change_cr("my-dest", "backend", Scope::Namespaced);
+    assert_eq!(agent.entries.failed().count(), 1);
+    agent.entries.retry();
+    assert_eq!(agent.entries.failed().count(), 1);
+    drop(taken);
+    agent.entries.retry();
+    assert_eq!(agent.entries.failed().count(), 0);
+    assert!(ask(SHOP, port, "").await.unwrap().ends_with("backend"));
+}
+
+#[tokio::test]
+async fn the_end_of_the_agent_waits_for_open_connections() {
+    let mut agent = Agent::new();
+    agent.destination("db", &tcp_to(echo().await));
+    let port = agent.cr("my-db", "db", Scope::Namespaced, Speaks::Tcp);
+    let mut stream = connect(SHOP, port).await;
+    stream.write_all(b"x").await.unwrap();
+    stream.read_u8().await.unwrap();
+    let drain = agent.drain.clone();
+    let finishing = tokio::spawn(async move { drain.finish(PATIENCE).await });
+    agent.drain.signal().draining().await;
+    stream.write_all(b"y").await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), b'y');
+    assert!(!finishing.is_finished());
+    drop(stream);
+    let drained = timeout(PATIENCE, finishing).await.unwrap().unwrap();
+    assert_eq!(drained, crate::lifecycle::drain::Drained::Finished);
+}
+
+#[test]
+fn a_virtual_ip_leads_to_the_own_address_of_its_family() {
+    let entry = |addresses: &[&str], audience| Entry {
+        entrance: Arc::new(Entrance {
+            service: "my-dest".into(),
+            cr: cr_name("my-dest"),
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            port: 80,
+            target_port: 10_001,
+            speaks: Speaks::Http,
+        }),
+        cr: Arc::new(
+            serde_json::from_value(json!({
+                "namespace": "shop", "name": "my-dest", "spec": {"destinationRef": {"name": "backend"}},
+            }))
+            .unwrap(),
+        ),
+        audience,
+    };
+    let numbers = Numbers::default();
+    let leads = |entry: &Entry, ips: &[&str]| -> Vec<String> {
+        let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+        let routes = routes(entry, &ips, &numbers);
+        routes
+            .iter()
+            .map(|route| format!("{} {} {}", route.virtual_address, route.proxy, route.namespace.0))
+            .collect()
+    };
+    let dual = entry(&["10.96.0.1", "fd00:96::1"], Audience::Cluster);
+    assert_eq!(
+        leads(&dual, &["10.0.0.1", "fd00::1"]),
+        [
+            "10.96.0.1:80 10.0.0.1:10001 0",
+            "[fd00:96::1]:80 [fd00::1]:10001 0"
+        ]
+    );
+    assert_eq!(leads(&dual, &["fd00::1"]), ["[fd00:96::1]:80 [fd00::1]:10001 0"]);
+    let namespaced = entry(&["10.96.0.1"], Audience::Namespace("shop".into()));
+    assert_eq!(
+        leads(&namespaced, &["10.0.0.1"]),
+        ["10.96.0.1:80 10.0.0.1:10001 1"]
+    );
+}

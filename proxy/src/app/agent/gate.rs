@@ -1,0 +1,55 @@
+//! From an accepted connection to one that is served: who is it, and may it come in?
+
+use std::sync::Arc;
+
+use super::callers::{Callers, Wanted};
+use super::door::Door;
+use super::refusals::{At, Refusal, RefusalLog};
+use crate::accept::{self, Accepted};
+use crate::flow::{self, Endpoint};
+use crate::lifecycle::workers::Workers;
+use crate::resolve::directory::CrName;
+use crate::resolve::scope::{Audience, Caller, Refused};
+
+/// What is asked about every connection.
+pub(super) struct Gate {
+    pub(super) callers: Arc<Callers>,
+    pub(super) refusals: RefusalLog,
+    pub(super) workers: Workers,
+}
+
+/// The destination behind one listener.
+pub(super) struct Way {
+    pub(super) cr: CrName,
+    pub(super) door: Door,
+    pub(super) endpoint: Arc<Endpoint>,
+}
+
+impl Gate {
+    pub(super) async fn enter(self: Arc<Self>, accepted: Accepted, way: Arc<Way>) {
+        let wanted = match way.door.audience() {
+            Audience::Cluster => Wanted::AtHand,
+            Audience::Namespace(_) => Wanted::Certain,
+        };
+        let source = accepted.peer.ip();
+        let caller = self.callers.identify(&accepted.stream, source, wanted).await;
+        match way.door.admit(&caller) {
+            Ok(drain) => {
+                let admitted = Accepted { drain, ..accepted };
+                flow::hand_over(admitted, self.workers.clone(), Arc::clone(&way.endpoint)).await;
+            }
+            Err(refused) => self.refuse(accepted, &way.cr, &caller, refused),
+        }
+    }
+
+    fn refuse(&self, accepted: Accepted, cr: &CrName, caller: &Caller, refused: Refused) {
+        self.refusals.add(Refusal {
+            cr: Some(cr.clone()),
+            caller: caller.to_string(),
+            address: accepted.peer,
+            reason: refused.as_str(),
+            at: At::Accept,
+        });
+        accept::reset(accepted.stream);
+    }
+}

@@ -1,0 +1,290 @@
+//! Connections that were refused: counted, logged without flooding the log, and remembered for
+//! whoever asks why.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::resolve::directory::CrName;
+
+/// Of refusals that are alike, a line at most so often.
+const QUIET: Duration = Duration::from_secs(10);
+/// So many that differ are told apart in that time; the others are counted only.
+const TOLD_APART: usize = 1_000;
+/// Lines kept for questions.
+const REMEMBERED: usize = 200;
+
+/// Where a connection was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum At {
+    /// By the hook, before there was a connection.
+    Connect,
+    /// By a reset, right after it had come.
+    Accept,
+}
+
+impl At {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Accept => "accept",
+        }
+    }
+}
+
+/// One refused connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Refusal {
+    /// `None` if the address belongs to no CR any more.
+    pub(super) cr: Option<CrName>,
+    /// A pod, or what is known instead.
+    pub(super) caller: String,
+    /// Source address where it was accepted, virtual IP where it was not; the port of neither
+    /// tells refusals apart.
+    pub(super) address: SocketAddr,
+    pub(super) reason: &'static str,
+    pub(super) at: At,
+}
+
+/// Refusals that are alike, one after the other.
+#[derive(Debug, Clone)]
+pub(super) struct Remembered {
+    pub(super) refusal: Refusal,
+    pub(super) last: Instant,
+    pub(super) times: u64,
+}
+
+/// Clones share everything.
+#[derive(Debug, Clone, Default)]
+pub(super) struct RefusalLog(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    counted: Family<Labels, Counter>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// When a line was written last, and how many were not since.
+    told: HashMap<Alike, (Instant, u64)>,
+    remembered: VecDeque<Remembered>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    reason: &'static str,
+    at: &'static str,
+}
+
+/// What makes refusals alike.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Alike {
+    cr: Option<CrName>,
+    caller: String,
+    reason: &'static str,
+    at: At,
+}
+
+impl RefusalLog {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "scope_refused",
+            "Connections refused because the caller may not use the destination",
+            self.0.counted.clone(),
+        );
+    }
+
+    pub(super) fn add(&self, refusal: Refusal) {
+        let labels = Labels {
+            reason: refusal.reason,
+            at: refusal.at.as_str(),
+        };
+        self.0.counted.get_or_create(&labels).inc();
+        let mut state = self.state();
+        let left_out = state.tell(&refusal, Instant::now());
+        state.remember(refusal.clone());
+        drop(state);
+        if let Some(left_out) = left_out {
+            log(&refusal, left_out);
+        }
+    }
+
+    /// Of one CR, the newest first.
+    pub(super) fn of(&self, cr: &CrName) -> Vec<Remembered> {
+        let state = self.state();
+        let all = state.remembered.iter().rev();
+        all.filter(|one| one.refusal.cr.as_ref() == Some(cr))
+            .cloned()
+            .collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether a line is to be written, and how many were left out before.
+    fn tell(&mut self, refusal: &Refusal, now: Instant) -> Option<u64> {
+        let alike = refusal.alike();
+        if let Some((told, left_out)) = self.told.get_mut(&alike) {
+            if now - *told < QUIET {
+                *left_out += 1;
+                return None;
+            }
+            *told = now;
+            return Some(std::mem::take(left_out));
+        }
+        if self.told.len() >= TOLD_APART {
+            self.told.retain(|_, (told, _)| now - *told < QUIET);
+            if self.told.len() >= TOLD_APART {
+                return None;
+            }
+        }
+        self.told.insert(alike, (now, 0));
+        Some(0)
+    }
+
+    fn remember(&mut self, refusal: Refusal) {
+        let last = Instant::now();
+        if let Some(before) = self.remembered.back_mut()
+            && before.refusal.alike() == refusal.alike()
+        {
+            before.times += 1;
+            before.last = last;
+            return;
+        }
+        if self.remembered.len() == REMEMBERED {
+            self.remembered.pop_front();
+        }
+        self.remembered.push_back(Remembered {
+            refusal,
+            last,
+            times: 1,
+        });
+    }
+}
+
+impl Refusal {
+    fn alike(&self) -> Alike {
+        Alike {
+            cr: self.cr.clone(),
+            caller: self.caller.clone(),
+            reason: self.reason,
+            at: self.at,
+        }
+    }
+}
+
+fn log(refusal: &Refusal, left_out: u64) {
+    let Refusal {
+        cr,
+        caller,
+        address,
+        reason,
+        at,
+    } = refusal;
+    warn!(
+        cr = cr.as_ref().map(tracing::field::display),
+        caller,
+        %address,
+        reason,
+        %at,
+        left_out,
+        "connection refused"
+    );
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(caller: &str) -> Refusal {
+        Refusal {
+            cr: Some(CrName {
+                namespace: "shop".into(),
+                name: "my-dest".into(),
+            }),
+            caller: caller.into(),
+            address: "10.0.0.1:4000".parse().unwrap(),
+            reason: "other_namespace",
+            at: At::Accept,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_that_are_alike_are_a_line_now_and_then() {
+        let mut state = State::default();
+        let mut tell = |caller: &str| state.tell(&refusal(caller), Instant::now());
+        assert_eq!(tell("bank/a"), Some(0));
+        assert_eq!(tell("bank/a"), None);
+        assert_eq!(tell("bank/b"), Some(0));
+        assert_eq!(tell("bank/a"), None);
+        tokio::time::advance(QUIET).await;
+        assert_eq!(tell("bank/a"), Some(2));
+        assert_eq!(tell("bank/a"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_callers_fill_neither_log_nor_memory() {
+        let mut state = State::default();
+        let lines = |state: &mut State| {
+            let callers = 0..2 * TOLD_APART;
+            callers
+                .filter(|number| {
+                    state
+                        .tell(&refusal(&number.to_string()), Instant::now())
+                        .is_some()
+                })
+                .count()
+        };
+        assert_eq!(lines(&mut state), TOLD_APART);
+        assert_eq!(state.told.len(), TOLD_APART);
+        tokio::time::advance(QUIET).await;
+        assert_eq!(lines(&mut state), TOLD_APART);
+        for number in 0..2 * REMEMBERED {
+            state.remember(refusal(&number.to_string()));
+        }
+        assert_eq!(state.remembered.len(), REMEMBERED);
+    }
+
+    #[tokio::test]
+    async fn they_are_counted_and_remembered_for_their_cr() {
+        let log = RefusalLog::default();
+        for caller in ["bank/a", "bank/a", "bank/b"] {
+            log.add(refusal(caller));
+        }
+        log.add(Refusal {
+            cr: None,
+            ..refusal("bank/c")
+        });
+        let cr = refusal("").cr.unwrap();
+        let told: Vec<_> = log
+            .of(&cr)
+            .into_iter()
+            .map(|one| (one.refusal.caller, one.times))
+            .collect();
+        assert_eq!(told, [("bank/b".to_owned(), 1), ("bank/a".to_owned(), 2)]);
+        let labels = Labels {
+            reason: "other_namespace",
+            at: "accept",
+        };
+        assert_eq!(log.0.counted.get(&labels).unwrap().get(), 4);
+    }
+}
