@@ -38,6 +38,8 @@ pub mod framing;
 
 pub mod admin;
 
+pub mod health;
+
 pub mod telemetry;
 
 pub mod lifecycle;
