@@ -40,6 +40,8 @@ pub mod manager;
 
 pub mod admin;
 
+pub mod health;
+
 pub mod telemetry;
 
 pub mod lifecycle;
