@@ -14,6 +14,7 @@ mod api_server;
 mod applications;
 mod clients;
 mod documentation;
+mod healthcheck;
 mod live;
 mod namespaces;
 mod oauth;
