@@ -15,6 +15,7 @@ mod applications;
 mod chart;
 mod clients;
 mod documentation;
+mod healthcheck;
 mod live;
 mod namespaces;
 mod oauth;
