@@ -173,6 +173,17 @@ fn metrics_that_pages_name_are_registered() {
 }
 
 #[test]
+fn rows_of_tables_are_lines() {
+    let pages = pages();
+    let broken = pages.iter().flat_map(|page| {
+        let rows = page.prose().filter(|line| line.starts_with('|'));
+        let broken = rows.filter(|row| !row.ends_with('|'));
+        broken.map(|row| format!("{}: {row}", page.path))
+    });
+    assert_none("rows that do not end", broken);
+}
+
+#[test]
 fn links_lead_somewhere() {
     let pages = pages();
     let broken = pages.iter().flat_map(|page| {
