@@ -8,9 +8,12 @@ pub mod doctor;
 pub mod explain;
 pub mod get;
 pub mod healthcheck;
+mod hook;
 mod in_cluster;
 pub mod log_level;
 pub mod manager;
+mod memory;
+mod parts;
 pub mod run;
 mod serving;
 

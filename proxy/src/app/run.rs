@@ -3,7 +3,6 @@
 pub mod command;
 mod hook;
 pub mod hosts;
-mod memory;
 pub mod sandbox;
 mod serving;
 pub mod signals;
@@ -28,19 +27,13 @@ use self::serving::{Parts, Serving};
 use self::signals::Signals;
 use self::status::Page;
 use self::virtual_ip::VirtualIpPool;
+use super::parts;
 use crate::accept::{self, Limits, LimitsConfig};
 use crate::config::Scope;
-use crate::connect::Dialer;
-use crate::connect::direct::{self, Direct, OwnAddresses};
-use crate::connect::pool::{self, Pool};
-use crate::credentials::TokenService;
+use crate::connect::direct::{self, OwnAddresses};
 use crate::datapath::Datapath;
-use crate::flow;
-use crate::flow::http::{HttpMetrics, HttpParts, HttpSettings, Retry};
-use crate::flow::stream::{TcpMetrics, TcpParts, TcpSettings};
+use crate::flow::http::Retry;
 use crate::lifecycle::drain::{Drain, Drained};
-use crate::lifecycle::workers::{self, Workers};
-use crate::resolve::keystore::{self, CertificateStore};
 use crate::resolve::source::files::{FileSource, Snapshot};
 use crate::telemetry::logging::{self, LogControl};
 use crate::telemetry::registry::{Metrics, scopes};
@@ -48,7 +41,7 @@ use crate::{cli, config};
 
 pub fn run(config: &config::Run) -> anyhow::Result<ExitCode> {
     let limits = sandbox::Limits::current()?;
-    memory::keep_to_this_process().context("memory cannot be kept out of core files")?;
+    super::memory::keep_to_this_process().context("memory cannot be kept out of core files")?;
     let log = logging::init(&logging_config(&config.logging))?;
     let descriptors = accept::raise_descriptor_limit().context("the limit of open files cannot be raised")?;
     signals::block()?;
@@ -147,7 +140,7 @@ impl Session<'_> {
             _ => None,
         };
         self.show(command.is_none());
-        let mut proof = hook::interval();
+        let mut proof = super::hook::interval();
         loop {
             let ended = async {
                 match &mut command {
@@ -257,52 +250,33 @@ fn parts(
     page: &Page,
     metrics: &mut Metrics,
 ) -> anyhow::Result<Parts> {
-    let worker_count = workers::count();
     let own = Arc::new(OwnAddresses::default());
-    let additional_cas = additional_cas(config)?;
+    let additional_cas = parts::authorities(&config.additional_cas)?;
     let exempt = datapath.exempt();
-    let dialer: Arc<dyn Dialer> = Arc::new(Direct::new(direct::Config {
-        socket_hook: Some(Arc::new(move |socket| exempt.socket(socket))),
-        own: Arc::clone(&own),
-        forbid_loopback: false,
-    }));
+    let shared = parts::start(parts::Decided {
+        dialer: direct::Config {
+            socket_hook: Some(Arc::new(move |socket| exempt.socket(socket))),
+            own: Arc::clone(&own),
+            forbid_loopback: false,
+        },
+        retry: config.retry.as_ref().map(retry),
+        access_log: config.logging.access,
+        technical_cas: additional_cas.clone(),
+        target_cas: additional_cas,
+        connections: page.connections.clone(),
+    })?;
     limits.register(metrics.root());
-    let tokens = TokenService::new(Arc::clone(&dialer), additional_cas.clone());
-    tokens.register(metrics.root());
-    let (http, tcp) = (HttpMetrics::default(), TcpMetrics::default());
-    http.register(metrics.scope(scopes::HTTP));
-    tcp.register(metrics.scope(scopes::TCP));
+    shared.flow.http.tokens.register(metrics.root());
+    shared.flow.http.metrics.register(metrics.scope(scopes::HTTP));
+    shared.flow.tcp.metrics.register(metrics.scope(scopes::TCP));
     metrics.register_process();
     Ok(Parts {
-        workers: Workers::start(worker_count).context("threads for connections cannot be started")?,
+        workers: shared.workers,
         listen: config.listen,
         virtual_ips: datapath.virtual_ips(),
         own,
         limits,
-        flow: flow::Parts {
-            http: HttpParts {
-                dialer: Arc::clone(&dialer),
-                tokens,
-                pool: Pool::new(pool::Limits {
-                    workers: worker_count,
-                    ..pool::Limits::default()
-                }),
-                settings: Arc::new(HttpSettings {
-                    retry: config.retry.as_ref().map(retry),
-                    access_log: config.logging.access,
-                    additional_cas,
-                }),
-                metrics: http,
-                behalf: None,
-            },
-            tcp: TcpParts {
-                dialer,
-                connections: page.connections.clone(),
-                metrics: tcp,
-                settings: TcpSettings::default(),
-                cr: None,
-            },
-        },
+        flow: shared.flow,
     })
 }
 
@@ -319,18 +293,6 @@ fn connection_limits(config: &config::Run, descriptors: u64) -> LimitsConfig {
         ..default
     }
     .within_descriptors(descriptors)
-}
-
-fn additional_cas(config: &config::Run) -> anyhow::Result<CertificateStore> {
-    let mut all = CertificateStore::default();
-    for path in &config.additional_cas {
-        let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-        let name = path.to_string_lossy();
-        let store = keystore::load_trust_store(&name, &bytes, None)
-            .with_context(|| format!("{} cannot be used", path.display()))?;
-        all.0.extend(store.0);
-    }
-    Ok(all)
 }
 
 fn retry(retry: &config::Retry) -> Retry {

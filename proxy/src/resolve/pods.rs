@@ -137,7 +137,8 @@ impl Pods {
         name
     }
 
-    pub fn apply(&mut self, mut pod: Pod) {
+    /// Whether that changes anything.
+    pub fn apply(&mut self, mut pod: Pod) -> bool {
         for address in &mut pod.addresses {
             *address = address.to_canonical();
         }
@@ -145,7 +146,7 @@ impl Pods {
             unconfirmed.remove(&pod.uid);
         }
         if self.by_uid.get(&pod.uid).is_some_and(|known| **known == pod) {
-            return;
+            return false;
         }
         self.remove(pod.uid);
         for address in &pod.addresses {
@@ -155,6 +156,7 @@ impl Pods {
             self.by_cgroup.insert(uid, pod.uid);
         }
         self.by_uid.insert(pod.uid, Arc::new(pod));
+        true
     }
 
     pub fn remove(&mut self, uid: PodUid) {

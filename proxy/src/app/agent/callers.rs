@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tracing::warn;
 
 use super::all_pods::AllPods;
+use super::feeds::OwnPod;
 use super::pod_table::PodTable;
 use crate::datapath::Origins;
 use crate::datapath::pods::PodCgroups;
@@ -40,14 +41,16 @@ pub(super) struct Callers {
     /// The pods of this node; empty where there is no hook.
     node: PodTable,
     all: AllPods,
+    own: Arc<OwnPod>,
 }
 
 impl Callers {
-    pub(super) fn new(node: PodTable, all: AllPods) -> Self {
+    pub(super) fn new(node: PodTable, all: AllPods, own: Arc<OwnPod>) -> Self {
         Self {
             kernel: ArcSwapOption::empty(),
             node,
             all,
+            own,
         }
     }
 
@@ -62,7 +65,11 @@ impl Callers {
             return self.by_cgroup(&kernel.cgroups, cgroup, wanted).await;
         }
         if is_port_forward(source) {
-            return Caller::PortForward;
+            return if self.own.is_meshed() {
+                Caller::Unknown(Unknown::SharedAddress)
+            } else {
+                Caller::PortForward
+            };
         }
         self.by_address(source, wanted).await
     }

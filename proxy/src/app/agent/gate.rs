@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::callers::{Callers, Wanted};
 use super::door::Door;
-use super::refusals::{At, Refusal, RefusalLog};
+use super::refusals::{At, Reason, Refusal, RefusalLog};
 use crate::accept::{self, Accepted};
 use crate::flow::{self, Endpoint};
 use crate::lifecycle::workers::Workers;
@@ -47,7 +47,7 @@ impl Gate {
             cr: Some(cr.clone()),
             caller: caller.to_string(),
             address: accepted.peer,
-            reason: refused.as_str(),
+            reason: Reason::Scope(refused.as_str()),
             at: At::Accept,
         });
         accept::reset(accepted.stream);

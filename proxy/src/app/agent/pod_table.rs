@@ -111,8 +111,10 @@ impl PodTable {
 
     fn apply(&self, pod: &ApiPod) {
         let mut pods = self.write();
-        if let Some(pod) = convert(pod, &mut pods) {
-            pods.apply(pod);
+        let Some(pod) = convert(pod, &mut pods) else {
+            return;
+        };
+        if pods.apply(pod) {
             self.tell(pods);
         }
     }

@@ -51,8 +51,24 @@ pub(super) struct Refusal {
     /// Source address where it was accepted, virtual IP where it was not; the port of neither
     /// tells refusals apart.
     pub(super) address: SocketAddr,
-    pub(super) reason: &'static str,
+    pub(super) reason: Reason,
     pub(super) at: At,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Reason {
+    /// The destination is not for the caller.
+    Scope(&'static str),
+    /// What was asked for does not exist, such as another port.
+    NotServed(&'static str),
+}
+
+impl Reason {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Scope(reason) | Self::NotServed(reason) => reason,
+        }
+    }
 }
 
 /// Refusals that are alike, one after the other.
@@ -91,7 +107,7 @@ struct Labels {
 struct Alike {
     cr: Option<CrName>,
     caller: String,
-    reason: &'static str,
+    reason: Reason,
     at: At,
 }
 
@@ -105,11 +121,10 @@ impl RefusalLog {
     }
 
     pub(super) fn add(&self, refusal: Refusal) {
-        let labels = Labels {
-            reason: refusal.reason,
-            at: refusal.at.as_str(),
-        };
-        self.0.counted.get_or_create(&labels).inc();
+        if let Reason::Scope(reason) = refusal.reason {
+            let at = refusal.at.as_str();
+            self.0.counted.get_or_create(&Labels { reason, at }).inc();
+        }
         let mut state = self.state();
         let left_out = state.tell(&refusal, Instant::now());
         state.remember(refusal.clone());
@@ -198,7 +213,7 @@ fn log(refusal: &Refusal, left_out: u64) {
         cr = cr.as_ref().map(tracing::field::display),
         caller,
         %address,
-        reason,
+        reason = reason.as_str(),
         %at,
         left_out,
         "connection refused"
@@ -223,7 +238,7 @@ mod tests {
             }),
             caller: caller.into(),
             address: "10.0.0.1:4000".parse().unwrap(),
-            reason: "other_namespace",
+            reason: Reason::Scope("other_namespace"),
             at: At::Accept,
         }
     }

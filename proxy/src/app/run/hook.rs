@@ -1,26 +1,19 @@
-//! The eBPF hook while the role `run` lives: attached last, proven at once and every minute, off first.
+//! The eBPF hook of the role `run`, which is nothing without it.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::time::{Instant, Interval, MissedTickBehavior};
-use tracing::{error, info};
 
 use super::sandbox::Sandbox;
+use crate::app::hook;
 use crate::config::{self, Scope};
 use crate::datapath::cgroup::Mount;
-use crate::datapath::self_test::SelfTest;
 use crate::datapath::{self, Datapath};
 use crate::telemetry::registry::Metrics;
 
-const PROOF_INTERVAL: Duration = Duration::from_mins(1);
-
 pub(super) struct Hook {
-    datapath: Datapath,
-    test: SelfTest,
-    cgroup: PathBuf,
+    hook: hook::Hook,
     effective: Gauge,
 }
 
@@ -40,20 +33,6 @@ pub(super) fn cgroup(scope: &Scope, sandbox: Option<&Sandbox>) -> anyhow::Result
     }
 }
 
-/// First tick after one interval: the start has proven the hook already.
-pub(super) fn interval() -> Interval {
-    let mut interval = tokio::time::interval_at(Instant::now() + PROOF_INTERVAL, PROOF_INTERVAL);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    interval
-}
-
-/// Where the self test must move its child: nowhere if it is hooked by birth, since moving
-/// takes rights to both cgroups.
-fn foreign(cgroup: &Path) -> Option<PathBuf> {
-    let by_birth = Mount::find().is_ok_and(|mount| mount.holds_this_process(cgroup));
-    (!by_birth).then(|| cgroup.to_owned())
-}
-
 impl Hook {
     /// Attaches the programs; from here on connections arrive. Fails unless one really does.
     pub(super) async fn attach(
@@ -71,45 +50,18 @@ impl Hook {
         if let Some(log) = datapath.kernel_log()? {
             tokio::spawn(log.forward());
         }
-        datapath.attach(&cgroup)?;
-        let test = SelfTest::new(datapath.virtual_ips(), foreign(&cgroup));
-        test.run_once()
-            .await
-            .context("the hook is attached, but does not work")?;
+        let mut hook = hook::Hook::new(datapath, cgroup);
+        hook.attach().await.context("connections cannot be redirected")?;
         effective.set(1);
-        info!(cgroup = %cgroup.display(), "connections are redirected");
-        Ok(Self {
-            datapath,
-            test,
-            cgroup,
-            effective,
-        })
+        Ok(Self { hook, effective })
     }
 
-    /// Tries the hook; attaches it anew if its cgroup was removed and made again.
     pub(super) async fn prove(&mut self) {
-        let mut proof = self.test.run_once().await;
-        if proof.is_err() && self.reattach() {
-            proof = self.test.run_once().await;
-        }
+        let proof = self.hook.prove().await;
         self.effective.set(i64::from(proof.is_ok()));
-        if let Err(error) = proof {
-            error!(cgroup = %self.cgroup.display(), %error, "connections are not redirected");
-        }
-    }
-
-    fn reattach(&mut self) -> bool {
-        self.datapath.detach();
-        match self.datapath.attach(&self.cgroup) {
-            Ok(()) => true,
-            Err(error) => {
-                error!(cgroup = %self.cgroup.display(), %error, "the hook cannot be attached again");
-                false
-            }
-        }
     }
 
     pub(super) fn stop_redirecting(&mut self) {
-        self.datapath.stop_redirecting();
+        self.hook.datapath.stop_redirecting();
     }
 }

@@ -21,7 +21,7 @@ fn pod(number: u128, addresses: &[&str]) -> Pod {
 
 fn pods(all: impl IntoIterator<Item = Pod>) -> Pods {
     let mut pods = Pods::default();
-    all.into_iter().for_each(|pod| pods.apply(pod));
+    all.into_iter().for_each(|pod| assert!(pods.apply(pod)));
     pods
 }
 
@@ -91,7 +91,8 @@ fn an_address_of_two_running_pods_belongs_to_neither() {
 #[test]
 fn a_pod_that_changes_leaves_nothing_behind() {
     let mut pods = pods([pod(1, &["10.0.0.1"])]);
-    pods.apply(pod(1, &["10.0.0.2"]));
+    assert!(pods.apply(pod(1, &["10.0.0.2"])));
+    assert!(!pods.apply(pod(1, &["10.0.0.2"])));
     assert_eq!(owner(&pods, "10.0.0.1"), "unknown");
     assert_eq!(owner(&pods, "10.0.0.2"), "pod-1");
     pods.remove(uid(1));

@@ -95,7 +95,7 @@ impl Agent {
         let (pods, refusals, drain) = (PodTable::default(), RefusalLog::default(), Drain::new());
         let entries = Entries::new(Common {
             gate: Arc::new(Gate {
-                callers: Arc::new(Callers::new(pods.clone(), AllPods::default())),
+                callers: Arc::new(Callers::new(pods.clone(), AllPods::default(), Arc::default())),
                 refusals: refusals.clone(),
                 workers: Workers::start(NonZero::<usize>::MIN).unwrap(),
             }),
@@ -199,7 +199,7 @@ impl Agent {
     fn refusals(&self, name: &str) -> Vec<(String, &'static str)> {
         let of = self.refusals.of(&cr_name(name));
         of.into_iter()
-            .map(|one| (one.refusal.caller, one.refusal.reason))
+            .map(|one| (one.refusal.caller, one.refusal.reason.as_str()))
             .collect()
     }
 }

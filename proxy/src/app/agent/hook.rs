@@ -1,0 +1,276 @@
+//! The hook of an agent: wanted, but never needed. Without it connections come by the Services.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::admin::probes;
+use crate::app::hook::Hook;
+use crate::datapath::pods::{AttachPoint, PodCgroups, attach_point};
+use crate::datapath::{self, Counters, Datapath};
+
+/// Between two proofs, and two attempts.
+const INTERVAL: Duration = Duration::from_mins(1);
+/// So long after the connect hooks, connections that they have redirected may need the others.
+const HANDSHAKES: Duration = Duration::from_millis(300);
+/// A handshake cannot take that long.
+const STALE: Duration = Duration::from_mins(5);
+
+/// How the hook is; clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct HookState {
+    told: Arc<Mutex<Told>>,
+    attached: Gauge,
+    effective: Gauge,
+    counters: Arc<ArcSwapOption<Counters>>,
+}
+
+#[derive(Debug)]
+struct Told {
+    hook: probes::Hook,
+    /// When the last self test ended, and why it failed.
+    tested: Option<(Instant, Option<String>)>,
+}
+
+/// The programs are in the kernel. They are attached when `ready` says that the virtual
+/// IPs are in their tables.
+pub(super) struct Loaded {
+    pub(super) virtual_ips: datapath::VirtualIps,
+    pub(super) callers: datapath::Callers,
+    pub(super) exempt: datapath::Exempt,
+    pub(super) origins: datapath::Origins,
+    pub(super) refusals: Option<datapath::Refusals>,
+    pub(super) cgroups: PodCgroups,
+    pub(super) ready: oneshot::Sender<()>,
+}
+
+/// Keeps the hook, or tries to get one.
+pub(super) struct Keeper {
+    /// Where the node's cgroup tree is mounted.
+    root: PathBuf,
+    options: datapath::Options,
+    loaded: mpsc::Sender<Loaded>,
+    state: HookState,
+    hook: Option<Hook>,
+    attached: bool,
+}
+
+impl HookState {
+    pub(super) fn off() -> Self {
+        Self::new(probes::HookState::Off, None)
+    }
+
+    pub(super) fn wanted() -> Self {
+        Self::new(
+            probes::HookState::Failed,
+            Some("it is about to be attached".into()),
+        )
+    }
+
+    fn new(state: probes::HookState, reason: Option<String>) -> Self {
+        let hook = probes::Hook {
+            state,
+            cgroup: None,
+            reason,
+        };
+        Self {
+            told: Arc::new(Mutex::new(Told { hook, tested: None })),
+            attached: Gauge::default(),
+            effective: Gauge::default(),
+            counters: Arc::default(),
+        }
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "ebpf_attached",
+            "1 if the eBPF programs are attached, else 0",
+            self.attached.clone(),
+        );
+        registry.register(
+            "hook_effective",
+            "1 if the last self test saw its connection redirected, else 0",
+            self.effective.clone(),
+        );
+        registry.register_collector(Box::new(LoadedCounters(Arc::clone(&self.counters))));
+    }
+
+    pub(super) fn hook(&self) -> probes::Hook {
+        self.told().hook.clone()
+    }
+
+    fn works(&self) {
+        self.attached.set(1);
+        self.effective.set(1);
+        let mut told = self.told();
+        told.hook.state = probes::HookState::Working;
+        told.hook.reason = None;
+        told.tested = Some((Instant::now(), None));
+    }
+
+    fn fails(&self, attached: bool, error: &anyhow::Error) {
+        self.attached.set(attached.into());
+        self.effective.set(0);
+        let reason = format!("{error:#}");
+        let mut told = self.told();
+        if attached {
+            told.tested = Some((Instant::now(), Some(reason.clone())));
+        }
+        told.hook.state = probes::HookState::Failed;
+        told.hook.reason = Some(reason);
+    }
+
+    fn ended(&self) {
+        self.attached.set(0);
+        self.effective.set(0);
+        let mut told = self.told();
+        told.hook.state = probes::HookState::Off;
+        told.hook.reason = Some("the agent is stopping".into());
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Shows nothing before there are programs that count.
+#[derive(Debug)]
+struct LoadedCounters(Arc<ArcSwapOption<Counters>>);
+
+impl Collector for LoadedCounters {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        match self.0.load_full() {
+            Some(counters) => counters.encode(encoder),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Keeper {
+    pub(super) fn new(
+        root: PathBuf,
+        options: datapath::Options,
+        loaded: mpsc::Sender<Loaded>,
+        state: HookState,
+    ) -> Self {
+        Self {
+            root,
+            options,
+            loaded,
+            state,
+            hook: None,
+            attached: false,
+        }
+    }
+
+    /// Tries once at once, which `tried` tells of, and then every minute, until `stop`. Then
+    /// nothing is redirected any more, and what was redirected before has come.
+    pub(super) async fn run(mut self, tried: oneshot::Sender<()>, stop: CancellationToken) {
+        let mut tried = Some(tried);
+        let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let tending = async {
+                ticks.tick().await;
+                self.tend().await;
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = tending => {}
+            }
+            if let Some(tried) = tried.take() {
+                // Who asked has given up.
+                let _ = tried.send(());
+            }
+        }
+        self.end().await;
+    }
+
+    async fn tend(&mut self) {
+        let was = self.attached;
+        match self.attach_or_prove().await {
+            Ok(()) => self.state.works(),
+            Err(error) => {
+                let told = self.state.hook().reason;
+                self.state.fails(self.attached, &error);
+                // Once, as long as it stays the same.
+                if was || told != self.state.hook().reason {
+                    let error = format!("{error:#}");
+                    error!(error, "without the hook, connections come by the Services");
+                }
+            }
+        }
+    }
+
+    async fn attach_or_prove(&mut self) -> anyhow::Result<()> {
+        let hook = match &mut self.hook {
+            Some(hook) => hook,
+            None => {
+                let hook = load(&self.root, &self.options, &self.loaded, &self.state).await?;
+                self.hook.insert(hook)
+            }
+        };
+        hook.datapath.origins().sweep(STALE);
+        if self.attached {
+            return Ok(hook.prove().await?);
+        }
+        let attached = hook.attach().await;
+        self.attached = hook.datapath.is_attached();
+        Ok(attached?)
+    }
+
+    async fn end(&mut self) {
+        self.state.ended();
+        let Some(hook) = &mut self.hook else { return };
+        hook.datapath.stop_redirecting();
+        tokio::time::sleep(HANDSHAKES).await;
+        hook.datapath.detach();
+        info!("connections are no longer redirected");
+    }
+}
+
+/// Loads the programs and waits until their tables are filled.
+async fn load(
+    root: &std::path::Path,
+    options: &datapath::Options,
+    loaded: &mpsc::Sender<Loaded>,
+    state: &HookState,
+) -> anyhow::Result<Hook> {
+    let AttachPoint { path, .. } = attach_point(root)?;
+    state.told().hook.cgroup = Some(path.display().to_string());
+    let mut datapath = Datapath::load(options)?;
+    if let Some(log) = datapath.kernel_log()? {
+        tokio::spawn(log.forward());
+    }
+    let cgroups = PodCgroups::new(&path);
+    // Who is who, before anybody connects.
+    cgroups.scan().await?;
+    let (ready, filled) = oneshot::channel();
+    let message = Loaded {
+        virtual_ips: datapath.virtual_ips(),
+        callers: datapath.callers(),
+        exempt: datapath.exempt(),
+        origins: datapath.origins(),
+        refusals: datapath.refusals()?,
+        cgroups,
+        ready,
+    };
+    state.counters.store(Some(Arc::new(datapath.counters())));
+    loaded
+        .send(message)
+        .await
+        .map_err(|_ended| anyhow::anyhow!("the agent is stopping"))?;
+    filled.await?;
+    Ok(Hook::new(datapath, path))
+}

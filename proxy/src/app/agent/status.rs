@@ -1,0 +1,57 @@
+//! What an agent tells of itself at `/status`. Nothing of destinations: whoever reaches the
+//! pod may read it.
+
+use super::COMPONENT;
+use super::all_pods::AllPods;
+use super::hook::HookState;
+use crate::admin::Fact;
+use crate::admin::probes::Component;
+use crate::cluster::watch::Watches;
+
+pub(super) struct Status {
+    pub(super) node: String,
+    pub(super) fallback: bool,
+    pub(super) hook: HookState,
+    pub(super) watches: Watches,
+    pub(super) all: AllPods,
+}
+
+impl Status {
+    pub(super) fn component(&self) -> Component {
+        let mut facts = vec![Fact {
+            name: "serves".into(),
+            value: if self.fallback {
+                "what comes by the Services, from all nodes"
+            } else {
+                "the pods of this node, and what comes by the Services"
+            }
+            .into(),
+            ok: true,
+        }];
+        facts.extend(self.watched());
+        facts.push(Fact {
+            name: "all pods are watched".into(),
+            value: if self.all.table().is_listed() { "yes" } else { "no" }.into(),
+            ok: true,
+        });
+        Component {
+            component: COMPONENT.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            node: Some(self.node.clone()),
+            hook: Some(self.hook.hook()),
+            facts,
+        }
+    }
+
+    fn watched(&self) -> impl Iterator<Item = Fact> {
+        self.watches.reports().into_iter().map(|report| Fact {
+            name: format!("watch of {}", report.resource),
+            ok: report.synced && report.error.is_none(),
+            value: match (report.synced, report.error) {
+                (_, Some(error)) => error,
+                (false, None) => "not listed yet".into(),
+                (true, None) => format!("heard {} s ago", report.since_event.as_secs()),
+            },
+        })
+    }
+}
