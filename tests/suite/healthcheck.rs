@@ -260,6 +260,7 @@ async fn status_says_how_the_pods_and_their_hooks_are() {
         page.contains("sap-transp-proxy-node-2") && !page.contains("<script"),
         "{page}"
     );
+    no_library_told_details(&all.role.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
