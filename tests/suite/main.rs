@@ -14,6 +14,7 @@ mod api_server;
 mod applications;
 mod chart;
 mod clients;
+mod controller;
 mod doctor;
 mod documentation;
 mod healthcheck;
