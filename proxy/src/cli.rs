@@ -187,6 +187,37 @@ pub struct Doctor {
     /// How to print the result
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: OutputFormat,
+
+    /// What is to run here [default: in a pod what it runs, elsewhere `run`]
+    #[arg(long, value_name = "ROLE")]
+    pub role: Option<Part>,
+
+    /// In a pod: file with the settings, as the chart writes it (JSON)
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/transparent-proxy/config.json"
+    )]
+    pub config: PathBuf,
+
+    /// In a pod: installation namespace
+    #[arg(long, value_name = "NAME", env = "POD_NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// In a pod: its addresses
+    #[arg(long, value_name = "ADDR", env = "POD_IPS", value_delimiter = ',')]
+    pub ips: Vec<IpAddr>,
+}
+
+/// What `doctor` looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    Run,
+    Agent,
+    /// An agent without hook
+    Fallback,
+    Manager,
+    Healthcheck,
 }
 
 /// What a role on Kubernetes is told by its pod.

@@ -43,6 +43,12 @@ impl Error {
         self.code() == Some(409)
     }
 
+    /// The API server is in trouble or busy, or cannot be reached: nothing is wrong with the request.
+    pub fn is_temporary(&self) -> bool {
+        self.code()
+            .is_none_or(|code| code >= 500 || matches!(code, 408 | 429))
+    }
+
     /// How long the API server asks to be left alone.
     pub fn retry_after(&self) -> Option<Duration> {
         let Self::Request(error) = self else { return None };

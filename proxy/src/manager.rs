@@ -1,17 +1,50 @@
 //! Destination CRs become Services, and get the condition that says whether they work.
 //!
-//! Watches keep a picture of the cluster; whatever changes puts a *name* into a queue; a name is
-//! [planned](plan) as a whole, and what the plan says is [written](writer) if this process leads.
+//! Watches keep a [picture](world) of the cluster; whatever changes puts a name into a [queue]; all
+//! that has the name is [planned](plan) together, and [written](writer) if this process [leads](lease).
+//!
+//! *Guarantees*: nothing is written where nothing has to change, but for the lease; nothing is
+//! touched that does not carry our labels; a write that was meant for another state of the cluster
+//! than there is fails.
 
 mod custom_resource;
+mod destinations;
 mod lease;
+mod metrics;
 mod plan;
 mod ports;
 mod queue;
+mod reconcile;
 mod service;
+mod terms;
+mod world;
+mod writer;
 
-use crate::api::condition::Verdict;
-use crate::api::destination::Destination;
+pub use self::destinations::Destinations;
+pub use self::metrics::Metrics;
+
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kube::{Api, Client};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use self::lease::{Elector, Leadership, Timing};
+use self::ports::Ports;
+use self::queue::Queue;
+use self::reconcile::Reconciler;
+use self::terms::Terms;
+use self::world::{Sources, World};
+use self::writer::Writer;
+use crate::cluster::watch::Watches;
+use crate::config::kubernetes::ManagedNamespacesMode;
+use crate::resolve::source::secrets;
+
+/// As the Deployment.
+const LEASE: &str = "sap-transp-proxy-manager";
 
 /// Which installation of the proxy in the cluster this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,29 +61,113 @@ impl Installation {
     }
 }
 
-/// What is known of the destination that a CR names.
-pub trait Check: Send + Sync {
-    fn check(&self, cr: &Destination) -> Checked;
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub installation: Installation,
+    /// Of this pod: who holds the lease.
+    pub pod: String,
+    pub managed_namespaces: ManagedNamespacesMode,
+    pub target_ports: RangeInclusive<u16>,
+    /// How often everything is looked at.
+    pub interval: Duration,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Checked {
-    Served(Served),
-    Refused(Verdict),
-    /// The source of destinations has not answered yet, or cannot at the moment.
-    NotKnownYet,
+/// A manager, put together.
+pub struct Manager {
+    config: Config,
+    queue: Queue,
+    reconciler: Arc<Reconciler>,
+    leadership: Leadership,
+    elector: Elector,
+    tasks: JoinSet<()>,
 }
 
-/// What applications see of a CR that is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Served {
-    pub kind: Kind,
-    /// Of its Services.
-    pub port: u16,
+impl Manager {
+    /// Watches begin here; nothing is written before [`Self::run`].
+    pub fn new(
+        config: Config,
+        client: &Client,
+        watches: &Watches,
+        destinations: Destinations,
+        metrics: Metrics,
+    ) -> Self {
+        let queue = Queue::default();
+        let installation = Arc::new(config.installation.clone());
+        let sources = Sources {
+            client,
+            watches,
+            mode: config.managed_namespaces,
+        };
+        let (world, watching) = World::watch(&installation, &sources, &queue);
+        let mut tasks = JoinSet::new();
+        for task in watching {
+            tasks.spawn(async { match task.await {} });
+        }
+        // Never the same for two processes, whatever their pods are called.
+        let identity = format!("{}_{}", config.pod, Uuid::new_v4());
+        let leases = Api::namespaced(client.clone(), &installation.namespace);
+        let (elector, leadership) = Elector::new(leases, LEASE, identity, Timing::default());
+        let reconciler = Arc::new(Reconciler {
+            world,
+            destinations,
+            ports: Mutex::new(Ports::new(config.target_ports.clone())),
+            writer: Writer {
+                client: client.clone(),
+                installation,
+                leadership: leadership.clone(),
+                metrics,
+            },
+        });
+        Self {
+            config,
+            queue,
+            reconciler,
+            leadership,
+            elector,
+            tasks,
+        }
+    }
+
+    /// Tells whether it leads.
+    pub fn leading(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let leadership = self.leadership.clone();
+        move || leadership.remaining().is_some()
+    }
+
+    /// Works whenever it leads, until `stop` resolves.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        let mut changes = self.reconciler.destinations.changes();
+        let (world, queue) = (Arc::clone(&self.reconciler.world), self.queue.clone());
+        self.tasks.spawn(async move {
+            while let Some(change) = changes.next().await {
+                match change {
+                    secrets::Change::All => push_all(&world, &queue),
+                    secrets::Change::Names(names) => {
+                        for name in world.names_referring_to(&names) {
+                            queue.push(&name);
+                        }
+                    }
+                }
+            }
+        });
+        let (release, released) = oneshot::channel::<()>();
+        let electing = tokio::spawn(self.elector.run(async {
+            let _ = released.await;
+        }));
+        let mut terms = Terms::new(self.config, self.queue, self.reconciler, self.leadership);
+        tokio::select! {
+            () = terms.serve() => {}
+            () = stop => {}
+        }
+        terms.finish().await;
+        // Only now, when nothing is written any more, may somebody else begin.
+        drop(release);
+        let _ = electing.await;
+    }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Http,
-    Tcp,
+fn push_all(world: &World, queue: &Queue) {
+    for name in world.names() {
+        queue.push(&name);
+    }
 }

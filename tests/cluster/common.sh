@@ -18,6 +18,7 @@ CGROUP=cluster-$(cksum <<<"$CLUSTER_STATE" | cut -d' ' -f1)
 
 # Nobody outside sees these, so clusters side by side may have the same.
 NODES=10.89.0                                 # node N: .1N
+OUTSIDE=$NODES.1
 PODS=10.244                                   # pods of node N: .N.0/24
 SERVICES=10.96                                # .0.0/16, DNS at .0.10
 API_SERVER=https://$NODES.11:6443

@@ -154,6 +154,35 @@ fn every_reason_of_the_condition_is_explained() {
     assert_none("reasons that the page does not name", missing);
 }
 
+/// A metric is registered without prefix and without what its type adds.
+#[test]
+fn metrics_that_pages_name_are_registered() {
+    let sources: String = files("proxy/src", "rs").iter().map(|path| read(path)).collect();
+    let is_registered = |metric: &str| {
+        let name = metric.trim_start_matches("tp_");
+        let name = name.trim_end_matches("_total").trim_end_matches("_info");
+        sources.contains(&format!("\"{name}\""))
+    };
+    let pages = pages();
+    let unknown = pages.iter().flat_map(|page| {
+        let metrics = page.code().filter(|code| code.starts_with("tp_"));
+        let unknown = metrics.filter(|metric| !is_registered(metric));
+        unknown.map(|metric| format!("{}: {metric}", page.path))
+    });
+    assert_none("metrics that nobody registers", unknown);
+}
+
+#[test]
+fn rows_of_tables_are_lines() {
+    let pages = pages();
+    let broken = pages.iter().flat_map(|page| {
+        let rows = page.prose().filter(|line| line.starts_with('|'));
+        let broken = rows.filter(|row| !row.ends_with('|'));
+        broken.map(|row| format!("{}: {row}", page.path))
+    });
+    assert_none("rows that do not end", broken);
+}
+
 #[test]
 fn links_lead_somewhere() {
     let pages = pages();

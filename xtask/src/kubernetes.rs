@@ -60,7 +60,7 @@ pub(crate) fn provide(progress: &mut Progress) -> Result<Cluster> {
 }
 
 impl Cluster {
-    fn environment(&self) -> [(&'static str, &Path); 3] {
+    pub(crate) fn environment(&self) -> [(&'static str, &Path); 3] {
         [
             ("CLUSTER_PROGRAMS", &self.programs),
             ("CLUSTER_RUNTIME", &self.runtime),
@@ -94,7 +94,7 @@ pub(crate) fn build_alone() -> Result<PathBuf> {
 }
 
 /// Scripts and sources.
-fn sources() -> PathBuf {
+pub(crate) fn sources() -> PathBuf {
     workspace::root().join("tests/cluster")
 }
 

@@ -4,6 +4,7 @@ mod bench;
 mod build_ebpf;
 mod daemon;
 mod demo;
+mod e2e;
 mod image;
 mod kubernetes;
 mod lint;
@@ -33,6 +34,8 @@ enum Task {
     Test(test::Options),
     /// Build Kubernetes (about 6 minutes, once) and fetch what runs containers, for tests on real clusters
     Kubernetes(kubernetes::Options),
+    /// Pass the scenarios on a real cluster of two nodes, with all set-up; takes it down again
+    E2e(e2e::Options),
     /// Build the image of the proxy: an archive for `ctr images import` and `docker load`
     Image(image::Options),
     /// Measure against other proxies, side by side in one run
@@ -62,6 +65,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Demo(options) => demo::run(options),
         Task::Test(options) => test::run(options),
         Task::Kubernetes(options) => kubernetes::run(options),
+        Task::E2e(options) => e2e::run(options),
         Task::Image(options) => image::run(options),
         Task::Bench(bench) => bench::run(bench),
         Task::Lint(options) => lint::run(options),

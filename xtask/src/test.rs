@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -149,7 +149,16 @@ fn units(options: &Options, environment: &Environment) -> Result<Summary> {
 fn suite(options: &Options, environment: &Environment, privileged: bool) -> Result<Summary> {
     let mut command = cargo();
     command
-        .args(["test", "--locked", "--no-fail-fast", "--package", "tests", "--"])
+        .args([
+            "test",
+            "--locked",
+            "--no-fail-fast",
+            "--package",
+            "tests",
+            "--test",
+            "suite",
+            "--",
+        ])
         .args(&options.filters);
     if privileged && !nix::unistd::geteuid().is_root() {
         command.env(runner_variable()?, "sudo -E --");
@@ -170,15 +179,22 @@ fn runner_variable() -> Result<String> {
     ))
 }
 
-/// Shows the runner's own output and reads its summary lines.
 fn test_run(command: &mut Command, environment: &Environment) -> Result<Summary> {
     command.envs(environment.iter().map(|(name, value)| (name, value)));
-    let mut child = command
+    follow(start(command)?)
+}
+
+pub(crate) fn start(command: &mut Command) -> Result<Child> {
+    command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()
-        .context("the test runner starts")?;
+        .context("the test runner starts")
+}
+
+/// Shows the runner's own output and reads its summary lines.
+pub(crate) fn follow(mut child: Child) -> Result<Summary> {
     let output = BufReader::new(child.stdout.take().context("standard output is a pipe")?);
     let mut summary = Summary::default();
     for line in output.split(b'\n') {
@@ -192,7 +208,7 @@ fn test_run(command: &mut Command, environment: &Environment) -> Result<Summary>
 }
 
 /// The last line is the plain one that any reader of test results understands.
-fn conclude(summary: &Summary) -> Result<()> {
+pub(crate) fn conclude(summary: &Summary) -> Result<()> {
     println!("{summary}");
     std::io::stdout()
         .flush()

@@ -1,7 +1,12 @@
 //! The role `doctor`: whether this machine is fit, and what to change if not.
 
+mod api_server;
 mod checks;
+mod foreign;
 mod kernel;
+mod node;
+mod pod;
+mod rights;
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
@@ -9,7 +14,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::cli::{Doctor, OutputFormat};
+use crate::cli::{Doctor, OutputFormat, Part};
 
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -71,11 +76,15 @@ impl Check {
 
 /// Prints all findings. The exit code is 0 if the proxy can run here, else 1.
 pub fn doctor(arguments: &Doctor) -> anyhow::Result<ExitCode> {
-    let checks = checks::all()?;
+    let part = pod::part(arguments);
+    let checks = match part {
+        Part::Run => checks::all()?,
+        part => pod::all(part, arguments)?,
+    };
     let mut stdout = std::io::stdout();
     let output = match arguments.format {
-        OutputFormat::Text => text(&checks, stdout.is_terminal()),
-        OutputFormat::Json => json(&checks)? + "\n",
+        OutputFormat::Text => text(part, &checks, stdout.is_terminal()),
+        OutputFormat::Json => json(part, &checks)? + "\n",
     };
     stdout.write_all(output.as_bytes())?;
     Ok(if is_fit(&checks) {
@@ -89,11 +98,13 @@ fn is_fit(checks: &[Check]) -> bool {
     checks.iter().all(|check| check.state != State::Failed)
 }
 
-fn json(checks: &[Check]) -> serde_json::Result<String> {
-    serde_json::to_string_pretty(&serde_json::json!({ "fit": is_fit(checks), "checks": checks }))
+fn json(part: Part, checks: &[Check]) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(
+        &serde_json::json!({ "role": role(part), "fit": is_fit(checks), "checks": checks }),
+    )
 }
 
-fn text(checks: &[Check], coloured: bool) -> String {
+fn text(part: Part, checks: &[Check], coloured: bool) -> String {
     let mut text = String::new();
     for check in checks {
         let (word, colour) = match check.state {
@@ -111,12 +122,23 @@ fn text(checks: &[Check], coloured: bool) -> String {
             writeln!(text, "         -> {remedy}").expect("writing to a string cannot fail");
         }
     }
-    text.push_str(if is_fit(checks) {
-        "\nThis machine is fit for `transparent-proxy run`.\n"
+    let place = if part == Part::Run { "machine" } else { "pod" };
+    let conclusion = if is_fit(checks) {
+        format!("This {place} is fit for `transparent-proxy {}`.", role(part))
     } else {
-        "\nThis machine is not fit yet: see what failed above.\n"
-    });
-    text
+        format!("This {place} is not fit yet: see what failed above.")
+    };
+    text + "\n" + &conclusion + "\n"
+}
+
+fn role(part: Part) -> &'static str {
+    match part {
+        Part::Run => "run",
+        Part::Agent => "agent",
+        Part::Fallback => "agent --fallback",
+        Part::Manager => "manager",
+        Part::Healthcheck => "healthcheck",
+    }
 }
 
 #[cfg(test)]
@@ -133,7 +155,7 @@ mod tests {
 
     #[test]
     fn every_finding_has_a_line_and_its_remedy() {
-        insta::assert_snapshot!(text(&checks(), false), @r"
+        insta::assert_snapshot!(text(Part::Run, &checks(), false), @r"
         ok       kernel: Linux 6.1
         warning  IPv6: not available
                  -> load it
@@ -152,15 +174,15 @@ mod tests {
 
     #[test]
     fn programs_can_read_the_findings() {
-        let value: serde_json::Value = serde_json::from_str(&json(&checks()).unwrap()).unwrap();
-        assert_eq!(value["fit"], false);
+        let value: serde_json::Value = serde_json::from_str(&json(Part::Agent, &checks()).unwrap()).unwrap();
+        assert_eq!((&value["fit"], &value["role"]), (&false.into(), &"agent".into()));
         assert_eq!(value["checks"][2]["state"], "failed");
         assert_eq!(value["checks"][0].get("remedy"), None);
     }
 
     #[test]
     fn colours_only_appear_on_terminals() {
-        assert!(text(&checks(), true).contains("\x1b[31m"));
-        assert!(!text(&checks(), false).contains('\x1b'));
+        assert!(text(Part::Run, &checks(), true).contains("\x1b[31m"));
+        assert!(!text(Part::Run, &checks(), false).contains('\x1b'));
     }
 }

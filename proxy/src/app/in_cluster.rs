@@ -3,11 +3,12 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::accept;
@@ -39,6 +40,7 @@ where
         .enable_all()
         .build()?;
     let ended = runtime.block_on(async {
+        listen_for_signals()?;
         follow_level(arguments, &settings, log);
         info!(version = env!("CARGO_PKG_VERSION"), ?settings, "starting");
         role(settings).await
@@ -100,13 +102,26 @@ pub(super) fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     accept::bind(address).with_context(|| format!("{address} cannot be used"))
 }
 
-/// Resolves when the kubelet, or somebody at a terminal, asks this process to stop.
+/// Resolves when the kubelet, or somebody at a terminal, asks this process to stop, and at once if
+/// that was before.
 pub(super) async fn asked_to_stop() -> anyhow::Result<()> {
+    STOP.cancelled().await;
+    Ok(())
+}
+
+/// Signals are the process's, whoever waits for them.
+static STOP: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::new);
+
+/// From now on such signals do not end the process: a start that takes long is asked, too.
+fn listen_for_signals() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => info!(signal = "SIGTERM", "stopping"),
-        _ = interrupt.recv() => info!(signal = "SIGINT", "stopping"),
-    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => info!(signal = "SIGTERM", "stopping"),
+            _ = interrupt.recv() => info!(signal = "SIGINT", "stopping"),
+        }
+        STOP.cancel();
+    });
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! The file is JSON with the keys below. A key that is unknown is an error, so that a typing
 //! error cannot pass for a default.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -110,6 +111,14 @@ impl From<ExecutionInterval> for u32 {
 pub struct Secrets {
     /// Besides the installation namespace.
     pub namespaces: Vec<String>,
+}
+
+impl Secrets {
+    /// All namespaces whose Secrets may be destinations, each once.
+    pub fn namespaces_with(&self, installation: &str) -> BTreeSet<String> {
+        let named = self.namespaces.iter().map(String::as_str);
+        named.chain([installation]).map(str::to_owned).collect()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -11,24 +11,24 @@ use crate::cluster::watch::Key;
 
 /// A Destination whose parts are understood one by one, so that one that is broken, or newer than
 /// this program, is alone in its misery.
-pub type Wire = Slim<Destination, Value, Value>;
+pub(super) type Wire = Slim<Destination, Value, Value>;
 
 /// What is kept of a Destination CR.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CustomResource {
-    pub uid: String,
+pub(super) struct CustomResource {
+    pub(super) uid: String,
     /// Writes are conditional on it.
-    pub version: String,
-    pub created: Timestamp,
+    pub(super) version: String,
+    pub(super) created: Timestamp,
     /// Somebody's finalizer holds it back; for us it is gone.
-    pub is_deleted: bool,
-    pub destination: Box<Destination>,
+    pub(super) is_deleted: bool,
+    pub(super) destination: Box<Destination>,
     /// Why the specification is not understood.
-    pub broken: Option<String>,
+    pub(super) broken: Option<String>,
 }
 
 impl CustomResource {
-    pub fn read(wire: Wire) -> Self {
+    pub(super) fn read(wire: Wire) -> Self {
         let mut meta = wire.metadata;
         let (spec, broken) = match understand(wire.spec) {
             Ok(spec) => (spec, None),
@@ -63,7 +63,7 @@ impl CustomResource {
     }
 
     /// Whether there is anything new for Services and conditions. Our own writes of the status are not.
-    pub fn means_the_same(&self, other: &Self) -> bool {
+    pub(super) fn means_the_same(&self, other: &Self) -> bool {
         let meta = |cr: &Self| {
             let meta = &cr.destination.metadata;
             (meta.generation, meta.annotations.clone())
@@ -72,7 +72,7 @@ impl CustomResource {
     }
 
     /// Whether users are told this already.
-    pub fn says(&self, verdict: &Verdict) -> bool {
+    pub(super) fn says(&self, verdict: &Verdict) -> bool {
         let Some([condition]) = self.conditions() else {
             return false;
         };
@@ -103,12 +103,12 @@ fn understand(spec: Option<Value>) -> Result<DestinationSpec, String> {
 }
 
 /// As conditions spell it.
-pub fn status(verdict: &Verdict) -> &'static str {
+pub(super) fn status(verdict: &Verdict) -> &'static str {
     if verdict.status { "True" } else { "False" }
 }
 
 /// Which of two CRs of the same name keeps it: the older one, then the one in the smaller namespace.
-pub fn precedence<'a>(key: &'a Key, cr: &'a CustomResource) -> impl Ord + 'a {
+pub(super) fn precedence<'a>(key: &'a Key, cr: &'a CustomResource) -> impl Ord + 'a {
     (cr.created, &key.namespace, &cr.uid)
 }
 

@@ -8,26 +8,27 @@
 
 use std::collections::BTreeMap;
 
+use super::Installation;
 use super::custom_resource::{CustomResource, precedence};
 use super::service::{Exposed, Ours, Seen, Wanted};
-use super::{Checked, Installation, Served};
 use crate::api::condition::Verdict;
 use crate::cluster::watch::Key;
+use crate::resolve::check::{Configured, NotConfigured};
 
 /// Everything of one name.
 #[derive(Debug, Clone, Default)]
-pub struct Inputs<C, S> {
+pub(super) struct Inputs<C, S> {
     /// CRs of that name in managed namespaces.
-    pub crs: BTreeMap<Key, C>,
+    pub(super) crs: BTreeMap<Key, C>,
     /// Services of that name in the installation namespace and in those of the CRs, and all that
     /// were made for a CR of that name.
-    pub services: BTreeMap<Key, S>,
+    pub(super) services: BTreeMap<Key, S>,
 }
 
 /// What others decide.
-pub trait Decisions {
+pub(super) trait Decisions {
     /// Whether the CR can be served as it stands.
-    fn check(&self, cr: &CustomResource) -> Checked;
+    fn check(&self, cr: &CustomResource) -> Result<Configured, NotConfigured>;
 
     /// The target port of a CR that is served; none if all are taken.
     fn target_port(&self, cr: &Key) -> Option<u16>;
@@ -35,36 +36,40 @@ pub trait Decisions {
 
 /// To be done in this order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Plan {
-    pub delete: Vec<Deletion>,
-    pub make: Vec<Wanted>,
-    pub change: Vec<(Wanted, Ours)>,
-    pub say: Vec<Saying>,
+pub(super) struct Plan {
+    pub(super) delete: Vec<Deletion>,
+    pub(super) make: Vec<Wanted>,
+    pub(super) change: Vec<(Wanted, Ours)>,
+    pub(super) say: Vec<Saying>,
     /// The CR that the Services are for.
-    pub served: Option<Key>,
+    pub(super) served: Option<Key>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deletion {
-    pub key: Key,
-    pub version: String,
+pub(super) struct Deletion {
+    pub(super) key: Key,
+    pub(super) version: String,
 }
 
 /// The condition that a CR is to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Saying {
-    pub cr: Key,
-    pub version: String,
-    pub verdict: Verdict,
+pub(super) struct Saying {
+    pub(super) cr: Key,
+    pub(super) version: String,
+    pub(super) verdict: Verdict,
 }
 
 impl Plan {
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.delete.is_empty() && self.make.is_empty() && self.change.is_empty() && self.say.is_empty()
     }
 }
 
-pub fn plan<C, S>(installation: &Installation, inputs: &Inputs<C, S>, decisions: &impl Decisions) -> Plan
+pub(super) fn plan<C, S>(
+    installation: &Installation,
+    inputs: &Inputs<C, S>,
+    decisions: &impl Decisions,
+) -> Plan
 where
     C: AsRef<CustomResource>,
     S: AsRef<Seen>,
@@ -115,11 +120,11 @@ impl Planning<'_> {
         self.plan.served = Some(key.clone());
         match decisions.check(cr) {
             // What was said before stays true, and what was made stays.
-            Checked::NotKnownYet => {}
+            Err(NotConfigured::NotLoaded) => {}
             // Applications get an answer that says why, rather than a name that does not exist.
-            Checked::Refused(verdict) => self.say(key, cr, verdict),
-            Checked::Served(served) => match decisions.target_port(key) {
-                Some(target_port) => self.expose(key, cr, served, target_port),
+            Err(NotConfigured::Refused(verdict)) => self.say(key, cr, verdict),
+            Ok(configured) => match decisions.target_port(key) {
+                Some(target_port) => self.expose(key, cr, configured, target_port),
                 None => self.say(key, cr, Verdict::failed("All target ports are in use.")),
             },
         }
@@ -159,12 +164,12 @@ impl Planning<'_> {
         self.plan.delete.extend(delete);
     }
 
-    fn expose(&mut self, key: &Key, cr: &CustomResource, served: Served, target_port: u16) {
+    fn expose(&mut self, key: &Key, cr: &CustomResource, configured: Configured, target_port: u16) {
         let exposed = Exposed {
             cr: key,
             uid: &cr.uid,
-            kind: served.kind,
-            port: served.port,
+            kind: configured.kind,
+            port: configured.port(&cr.destination),
             target_port,
         };
         for wanted in Wanted::of(exposed, self.installation) {

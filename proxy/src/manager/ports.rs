@@ -16,7 +16,7 @@ use crate::cluster::watch::Key;
 const REST: Duration = Duration::from_mins(10);
 
 #[derive(Debug)]
-pub struct Ports {
+pub(super) struct Ports {
     range: RangeInclusive<u16>,
     of: HashMap<Key, u16>,
     holders: HashMap<u16, Key>,
@@ -24,7 +24,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    pub fn new(range: RangeInclusive<u16>) -> Self {
+    pub(super) fn new(range: RangeInclusive<u16>) -> Self {
         Self {
             range,
             of: HashMap::new(),
@@ -34,14 +34,14 @@ impl Ports {
     }
 
     /// Keeps the port that a Service has, unless it is somebody else's or the CR has one already.
-    pub fn adopt(&mut self, cr: &Key, port: u16) {
+    pub(super) fn adopt(&mut self, cr: &Key, port: u16) {
         if !self.holders.contains_key(&port) && !self.of.contains_key(cr) {
             self.hold(cr, port);
         }
     }
 
     /// The port of the CR, now and from now on; none where all are taken.
-    pub fn of(&mut self, cr: &Key) -> Option<u16> {
+    pub(super) fn of(&mut self, cr: &Key) -> Option<u16> {
         if let Some(port) = self.of.get(cr) {
             return Some(*port);
         }
@@ -50,8 +50,17 @@ impl Ports {
         Some(port)
     }
 
-    /// The CR is gone.
-    pub fn release(&mut self, cr: &Key) {
+    /// Of the CRs of this name, those that are gone need none any more.
+    pub(super) fn keep(&mut self, name: &str, is_there: impl Fn(&Key) -> bool) {
+        let holders = self.of.keys();
+        let gone: Vec<Key> = holders
+            .filter(|cr| &*cr.name == name && !is_there(cr))
+            .cloned()
+            .collect();
+        gone.iter().for_each(|cr| self.release(cr));
+    }
+
+    fn release(&mut self, cr: &Key) {
         if let Some(port) = self.of.remove(cr) {
             self.holders.remove(&port);
             self.resting.insert(port, Instant::now());

@@ -9,18 +9,19 @@ use kube::Resource as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Installation, Kind};
+use super::Installation;
 use crate::api::destination::Destination;
 use crate::api::labels;
 use crate::cluster::slim::Slim;
 use crate::cluster::watch::Key;
+use crate::resolve::check::Kind;
 
-pub type Wire = Slim<v1::Service, Spec>;
+pub(super) type Wire = Slim<v1::Service, Spec>;
 
 /// What is read of a Service.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Spec {
+pub(super) struct Spec {
     r#type: Option<String>,
     external_name: Option<String>,
     ip_family_policy: Option<String>,
@@ -40,24 +41,24 @@ struct WirePort {
 
 /// A Service of the cluster. Of those that are not ours only their being there is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
+pub(super) enum Seen {
     Foreign,
     Ours(Box<Ours>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ours {
+pub(super) struct Ours {
     /// Writes are conditional on it: it is the Service that was looked at, or none.
-    pub version: String,
-    pub created: Timestamp,
+    pub(super) version: String,
+    pub(super) created: Timestamp,
     /// The Destination CR that it was made for.
-    pub cr: Key,
-    pub shape: Shape,
+    pub(super) cr: Key,
+    pub(super) shape: Shape,
 }
 
 /// What we say about a Service, besides its labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shape {
+pub(super) struct Shape {
     kind: String,
     external_name: Option<String>,
     ip_family_policy: Option<String>,
@@ -77,7 +78,7 @@ struct Port {
 }
 
 impl Seen {
-    pub fn read(wire: Wire, installation: &Installation) -> Self {
+    pub(super) fn read(wire: Wire, installation: &Installation) -> Self {
         let meta = wire.metadata;
         let labels = meta.labels.unwrap_or_default();
         let Some(cr) = made_for(&labels, installation) else {
@@ -98,7 +99,7 @@ impl Seen {
         }))
     }
 
-    pub fn ours(&self) -> Option<&Ours> {
+    pub(super) fn ours(&self) -> Option<&Ours> {
         match self {
             Self::Foreign => None,
             Self::Ours(ours) => Some(ours),
@@ -108,7 +109,7 @@ impl Seen {
 
 impl Ours {
     /// The target port, which the Service itself remembers.
-    pub fn target_port(&self) -> Option<u16> {
+    pub(super) fn target_port(&self) -> Option<u16> {
         self.shape.ports.first()?.target
     }
 }
@@ -197,25 +198,25 @@ impl Port {
 
 /// A Service that there should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    pub key: Key,
+pub(super) struct Wanted {
+    pub(super) key: Key,
     cr: Key,
     shape: Shape,
 }
 
 /// What the Services of a CR expose.
 #[derive(Debug, Clone, Copy)]
-pub struct Exposed<'a> {
-    pub cr: &'a Key,
-    pub uid: &'a str,
-    pub kind: Kind,
-    pub port: u16,
-    pub target_port: u16,
+pub(super) struct Exposed<'a> {
+    pub(super) cr: &'a Key,
+    pub(super) uid: &'a str,
+    pub(super) kind: Kind,
+    pub(super) port: u16,
+    pub(super) target_port: u16,
 }
 
 impl Wanted {
     /// The one with the virtual IP, and one that leads to it from the namespace of the CR.
-    pub fn of(exposed: Exposed<'_>, installation: &Installation) -> Vec<Self> {
+    pub(super) fn of(exposed: Exposed<'_>, installation: &Installation) -> Vec<Self> {
         let mut all = vec![Self::with_virtual_ip(exposed, installation)];
         if *exposed.cr.namespace != *installation.namespace {
             all.push(Self::leading_there(exposed, installation));
@@ -259,12 +260,12 @@ impl Wanted {
         }
     }
 
-    pub fn is_there(&self, seen: &Ours) -> bool {
+    pub(super) fn is_there(&self, seen: &Ours) -> bool {
         self.cr == seen.cr && self.shape == seen.shape
     }
 
     /// For a request that makes it.
-    pub fn body(&self, installation: &Installation) -> Value {
+    pub(super) fn body(&self, installation: &Installation) -> Value {
         let labels = json!({
             (labels::MANAGED_BY): labels::MANAGER,
             (labels::INSTALLATION): installation.namespace,
@@ -299,7 +300,7 @@ impl Wanted {
 
     /// For a request that changes the Service that was seen into this one. Lists are replaced,
     /// everything that is not ours stays, the virtual IP too.
-    pub fn change(&self, seen: &Ours, installation: &Installation) -> Value {
+    pub(super) fn change(&self, seen: &Ours, installation: &Installation) -> Value {
         let mut change = self.body(installation);
         change["metadata"]["resourceVersion"] = seen.version.as_str().into();
         // In a merge patch, null removes.

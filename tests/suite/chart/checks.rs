@@ -97,7 +97,7 @@ fn encryption_is_refused_with_any_issuer() {
     }
 }
 
-/// Tenant modes that do not fit, or a ConfigMap with regions that does not exist: there is no Connectivity Proxy yet.
+/// Tenant modes that do not fit, or a list of regions that does not exist: there is no Connectivity Proxy yet.
 #[test]
 fn a_connectivity_proxy_is_refused_with_any_tenant_mode() {
     for mode in ["dedicated", "shared"] {

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
-use kube::api::{Api, DynamicObject, ListParams, ObjectMeta, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, ObjectMeta, PostParams};
 use kube::runtime::conditions::is_crd_established;
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
@@ -202,7 +202,7 @@ async fn certificate_authorities_that_are_not_there_are_named() {
     let put = async |data: Value| {
         let secret = json!({ "metadata": { "name": "roots" }, "stringData": data });
         let secret = serde_json::from_value(secret).unwrap();
-        secrets.delete("roots", &Default::default()).await.ok();
+        secrets.delete("roots", &DeleteParams::default()).await.ok();
         secrets.create(&PostParams::default(), &secret).await.unwrap();
     };
     put(json!({ "other": "" })).await;

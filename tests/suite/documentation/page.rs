@@ -92,6 +92,11 @@ impl Page {
         })
     }
 
+    /// What stands between backticks.
+    pub fn code(&self) -> impl Iterator<Item = &str> {
+        self.prose().flat_map(|line| line.split('`').skip(1).step_by(2))
+    }
+
     /// Targets of links to files and headings of this repository.
     pub fn links(&self) -> Vec<&str> {
         let targets = self.prose().flat_map(|line| line.split("](").skip(1));

@@ -17,9 +17,9 @@ pub fn at<'a>(values: &'a Value, key: &str) -> Option<&'a Value> {
 
 /// Keys in backticks, without what may follow them, and those of options; a part like `config.tcp` is one, too.
 pub fn named_on(page: &Page) -> Vec<&str> {
-    let spans = page.prose().flat_map(|line| line.split('`').skip(1).step_by(2));
     let options = page.text.split("--set ").skip(1);
-    let keys = spans
+    let keys = page
+        .code()
         .chain(options)
         .map(|text| text.split([':', '=', ' ', '[']).next().unwrap_or(text));
     let is_value = |key: &&str| {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{binary, tcp, wait};
@@ -35,6 +35,8 @@ impl Role {
         let (probes, metrics) = (tcp::nobody(), tcp::nobody());
         let mut command = binary::command();
         command.arg(role).stdin(Stdio::null()).stdout(Stdio::piped());
+        // Unless a test says otherwise, the API server is away.
+        command.env("KUBECONFIG", away(folder.path()));
         let options = [
             ("--config", config.into()),
             ("--namespace", NAMESPACE.into()),
@@ -91,6 +93,21 @@ impl Role {
             role: self,
         }
     }
+}
+
+fn away(folder: &Path) -> PathBuf {
+    let path = folder.join("kubeconfig");
+    let server = format!("http://{}", tcp::nobody());
+    let text = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "away", "cluster": {"server": server}}],
+        "users": [{"name": "nobody", "user": {"token": "s3cr3t-of-nobody"}}],
+        "contexts": [{"name": "away", "context": {"cluster": "away", "user": "nobody"}}],
+        "current-context": "away",
+    });
+    std::fs::write(&path, text.to_string()).expect("a kubeconfig");
+    path
 }
 
 fn keep(output: ChildStdout, mut log: File, lines: &Mutex<Vec<String>>) {

@@ -1,5 +1,6 @@
 //! Waiting for conditions and for processes, always with a deadline.
 
+use std::fmt::Debug;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, SystemTime};
@@ -16,6 +17,22 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(
             start.elapsed().unwrap_or_default() < DEADLINE,
             "in vain waited until {what}"
+        );
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// Polls until the value is the wanted one; panics with the last one when it does not come in time.
+pub fn until_equal<T: PartialEq + Debug>(what: &str, wanted: &T, mut get: impl FnMut() -> T) {
+    let start = SystemTime::now();
+    loop {
+        let last = get();
+        if last == *wanted {
+            return;
+        }
+        assert!(
+            start.elapsed().unwrap_or_default() < DEADLINE,
+            "{what} is {last:#?} instead of {wanted:#?}"
         );
         std::thread::park_timeout(Duration::from_millis(20));
     }

@@ -91,11 +91,27 @@ impl Layer {
 
     /// A program with the libraries that the loader would give it here.
     pub(crate) fn program(&mut self, from: &Path, path: &str) -> Result<&mut Self> {
-        for library in libraries::of(from)? {
-            let path = library.display().to_string();
-            self.copy(&library, &path)?;
-        }
+        self.at_their_places(libraries::of(from, &[])?)?;
         self.copy(from, path)
+    }
+
+    /// Libraries of a program or of another library, but for those in folders that are packed anyway.
+    pub(crate) fn libraries(&mut self, of: &Path, but_in: &[PathBuf]) -> Result<&mut Self> {
+        let mut found = libraries::of(of, but_in)?;
+        found.retain(|library| {
+            // They are named relative to each other.
+            let real = fs::canonicalize(library).unwrap_or_else(|_| library.clone());
+            !but_in.iter().any(|folder| real.starts_with(folder))
+        });
+        self.at_their_places(found)
+    }
+
+    fn at_their_places(&mut self, files: Vec<PathBuf>) -> Result<&mut Self> {
+        for file in files {
+            let path = file.display().to_string();
+            self.copy(&file, &path)?;
+        }
+        Ok(self)
     }
 
     /// A folder of this machine with all that is in it.
@@ -108,9 +124,6 @@ impl Layer {
             let kind = entry.file_type().context("a file has a type")?;
             if kind.is_dir() {
                 self.tree(&entry.path(), &inside)?;
-            } else if kind.is_symlink() && entry.path().is_relative() {
-                let target = fs::read_link(entry.path()).context("a link can be read")?;
-                self.link(&inside, &target.display().to_string());
             } else {
                 self.copy(&entry.path(), &inside)?;
             }
@@ -197,7 +210,7 @@ impl Entry {
             }
             Kind::Content(content) => archive.append_data(&mut header, path, &**content)?,
             Kind::Copy(from) => {
-                archive.append_data(&mut header, path, File::open(from)?.take(self.size()?))?
+                archive.append_data(&mut header, path, File::open(from)?.take(self.size()?))?;
             }
             Kind::Link(target) => {
                 header.set_entry_type(EntryType::Symlink);

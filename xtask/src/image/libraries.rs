@@ -1,13 +1,16 @@
 //! What a program of this machine needs to run elsewhere.
 
+use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
-/// The loader and the libraries, as ldd(1) finds them; nothing for a static program.
-pub(super) fn of(program: &Path) -> Result<Vec<PathBuf>> {
-    let output = Command::new("ldd").arg(program).output()?;
+/// The loader and the libraries, as ldd(1) finds them, also in these folders; nothing for a static program.
+pub(super) fn of(program: &Path, folders: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let search = env::join_paths(folders).context("folders have no colons")?;
+    let mut ldd = Command::new("ldd");
+    let output = ldd.arg(program).env("LD_LIBRARY_PATH", search).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(
         output.status.success() || String::from_utf8_lossy(&output.stderr).contains("not a dynamic"),

@@ -3,17 +3,17 @@
 use std::fmt;
 
 #[derive(Default, Debug, PartialEq, Eq, Clone, Copy)]
-pub(super) struct Summary {
-    pub(super) passed: u64,
-    pub(super) failed: u64,
-    pub(super) skipped: u64,
+pub(crate) struct Summary {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
 }
 
 impl Summary {
     /// Adds what one line of a runner's output says, if it is a closing line:
     /// `test result: ok. 3 passed; 0 failed; 1 ignored; …` (cargo test) or
     /// `Summary [ 1.2s] 4 tests run: 3 passed, 1 failed, 0 skipped` (nextest).
-    pub(super) fn read(&mut self, line: &str) {
+    pub(crate) fn read(&mut self, line: &str) {
         let line = line.trim_start();
         if !line.starts_with("test result:") && !line.starts_with("Summary [") {
             return;
@@ -25,14 +25,14 @@ impl Summary {
 
     /// A runner that failed without a failed test (it crashed, or did not
     /// compile) counts as one.
-    pub(super) fn with_status(mut self, success: bool) -> Self {
+    pub(crate) fn with_status(mut self, success: bool) -> Self {
         if !success && self.failed == 0 {
             self.failed = 1;
         }
         self
     }
 
-    pub(super) fn and(self, other: Self) -> Self {
+    pub(crate) fn and(self, other: Self) -> Self {
         Self {
             passed: self.passed + other.passed,
             failed: self.failed + other.failed,

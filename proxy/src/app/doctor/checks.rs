@@ -7,11 +7,10 @@ use anyhow::Context as _;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::Check;
 use super::kernel::{memlock_check, privileges_check, version_check};
+use super::{Check, foreign};
 use crate::app::run::hosts;
 use crate::datapath::cgroup::{Mount, OwnCgroup};
-use crate::datapath::foreign::{self, AttachedProgram, Mode};
 use crate::datapath::self_test::SelfTest;
 use crate::datapath::{self, Datapath};
 
@@ -61,6 +60,10 @@ fn cgroup_checks(checks: &mut Vec<Check>) -> Option<PathBuf> {
     )
 }
 
+/// What helps against a program that wants its hook for itself.
+const CHOOSE: &str =
+    "let their owner attach them with BPF_F_ALLOW_MULTI, or choose a cgroup outside with --cgroup";
+
 /// Loads, attaches to a cgroup that nobody is in where one can be made, and lets the hook prove itself.
 fn hook_checks(place: Option<&Path>, checks: &mut Vec<Check>) -> anyhow::Result<()> {
     const LOAD: &str = "eBPF programs";
@@ -73,7 +76,7 @@ fn hook_checks(place: Option<&Path>, checks: &mut Vec<Check>) -> anyhow::Result<
     };
     checks.push(Check::ok(LOAD, "the kernel accepts them"));
     let Some(place) = place else { return Ok(()) };
-    checks.push(foreign_programs(place));
+    checks.push(foreign::check(place, CHOOSE));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -87,7 +90,7 @@ fn hook_checks(place: Option<&Path>, checks: &mut Vec<Check>) -> anyhow::Result<
     Ok(())
 }
 
-async fn prove(datapath: &mut Datapath, place: &Path) -> anyhow::Result<()> {
+pub(super) async fn prove(datapath: &mut Datapath, place: &Path) -> anyhow::Result<()> {
     const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
     let cgroup = match OwnCgroup::create(place, &format!("doctor-{}", std::process::id())) {
         // Whoever may make none still may hook the one that this process is in.
@@ -99,7 +102,11 @@ async fn prove(datapath: &mut Datapath, place: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn prove_on(datapath: &mut Datapath, cgroup: &Path, move_to: Option<&Path>) -> anyhow::Result<()> {
+pub(super) async fn prove_on(
+    datapath: &mut Datapath,
+    cgroup: &Path,
+    move_to: Option<&Path>,
+) -> anyhow::Result<()> {
     datapath.attach(cgroup)?;
     SelfTest::new(datapath.virtual_ips(), move_to.map(Path::to_owned))
         .run_once()
@@ -108,38 +115,7 @@ async fn prove_on(datapath: &mut Datapath, cgroup: &Path, move_to: Option<&Path>
     Ok(())
 }
 
-fn foreign_programs(place: &Path) -> Check {
-    const NAME: &str = "programs of others";
-    match foreign::programs_on(place) {
-        Err(error) => Check::error(NAME, &error.into()),
-        Ok(programs) if programs.is_empty() => Check::ok(NAME, "none on the way"),
-        Ok(programs) => {
-            let list = programs.iter().map(describe).collect::<Vec<_>>().join("; ");
-            if programs.iter().all(|program| program.mode == Mode::Multi) {
-                return Check::ok(NAME, format!("{list}; they share their hooks"));
-            }
-            Check::failed(
-                NAME,
-                format!("{list}; not all of them share their hook, so ours is not attached"),
-                "let their owner attach them with BPF_F_ALLOW_MULTI, or choose a cgroup outside with --cgroup",
-            )
-        }
-    }
-}
-
-fn describe(program: &AttachedProgram) -> String {
-    let name = program
-        .name
-        .clone()
-        .unwrap_or_else(|| format!("number {}", program.id));
-    format!(
-        "{name} on {} of {}",
-        program.hook.name(),
-        program.cgroup.display()
-    )
-}
-
-fn ipv6() -> Check {
+pub(super) fn ipv6() -> Check {
     if datapath::ipv6_usable() {
         Check::ok("IPv6", "available")
     } else {

@@ -45,19 +45,70 @@ pub(super) fn version_check(release: &str) -> Check {
 }
 
 /// From the text of `/proc/self/status`.
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    let mut values = status.lines().filter_map(|line| line.strip_prefix(name));
+    values.next().map(str::trim)
+}
+
+/// A set of capabilities, as bits.
+fn set(status: &str, name: &str) -> u64 {
+    field(status, name)
+        .and_then(|mask| u64::from_str_radix(mask, 16).ok())
+        .unwrap_or(0)
+}
+
+fn user(status: &str) -> &str {
+    let ids = field(status, "Uid:").unwrap_or_default();
+    ids.split_whitespace().nth(1).unwrap_or_default()
+}
+
+/// What an agent needs, which need not be root. `status` is the text of `/proc/self/status`.
+pub(super) fn capabilities_check(status: &str) -> Check {
+    const NAME: &str = "capabilities";
+    let missing = |name: &str| {
+        let has = |capability: u32| set(status, name) >> capability & 1 == 1;
+        // It stands for the other two.
+        let all = has(CAP_SYS_ADMIN);
+        let needed = [("BPF", CAP_BPF), ("NET_ADMIN", CAP_NET_ADMIN)];
+        let missing = needed
+            .into_iter()
+            .filter(|(_, capability)| !all && !has(*capability));
+        missing.map(|(name, _)| name).collect::<Vec<_>>().join(" and ")
+    };
+    let (effective, permitted, bounding) = (missing("CapEff:"), missing("CapPrm:"), missing("CapBnd:"));
+    if effective.is_empty() {
+        return Check::ok(NAME, "BPF and NET_ADMIN are in effect");
+    }
+    if permitted.is_empty() {
+        return Check::failed(
+            NAME,
+            format!("this program has {effective}, but not in effect"),
+            "start it under its own name; if that does not help, please report this",
+        );
+    }
+    if bounding.is_empty() {
+        return Check::failed(
+            NAME,
+            format!(
+                "this container may have {permitted}, but this program has not: it runs as user {}, and its file \
+                 has no capabilities",
+                user(status)
+            ),
+            "use the image as it was built (a copy of its file system may lose the attribute security.capability), \
+             or let the container run as user 0",
+        );
+    }
+    Check::failed(
+        NAME,
+        format!("this container may not have {bounding}"),
+        "add the capabilities BPF and NET_ADMIN in its securityContext, as the chart does; nothing else is needed",
+    )
+}
+
 pub(super) fn privileges_check(status: &str) -> Check {
     const NAME: &str = "privileges";
-    let field = |name: &str| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .map(str::trim)
-    };
-    let root = field("Uid:").and_then(|uids| uids.split_whitespace().nth(1)) == Some("0");
-    let effective = field("CapEff:")
-        .and_then(|mask| u64::from_str_radix(mask, 16).ok())
-        .unwrap_or(0);
-    let has = |capability: u32| effective >> capability & 1 == 1;
+    let root = user(status) == "0";
+    let has = |capability: u32| set(status, "CapEff:") >> capability & 1 == 1;
     match (root, has(CAP_SYS_ADMIN), has(CAP_BPF), has(CAP_NET_ADMIN)) {
         (true, true, _, true) => Check::ok(NAME, "root"),
         (_, _, true, true) => Check::warning(
@@ -129,6 +180,36 @@ mod tests {
             State::Warning
         );
         assert_eq!(privileges_check(&status(1000, "0")).state, State::Failed);
+    }
+
+    #[test]
+    fn capabilities_of_a_pod_are_followed_to_where_they_were_lost() {
+        const BOTH: &str = "0000008000001000";
+        let told = |effective: &str, permitted: &str, bounding: &str| {
+            let status = format!(
+                "Uid:\t65532\t65532\t65532\t65532\nCapPrm:\t{permitted}\nCapEff:\t{effective}\nCapBnd:\t{bounding}\n"
+            );
+            capabilities_check(&status).detail
+        };
+        assert_eq!(told(BOTH, BOTH, BOTH), "BPF and NET_ADMIN are in effect");
+        assert_eq!(
+            told("200000", "200000", "200000"),
+            "BPF and NET_ADMIN are in effect"
+        );
+        assert_eq!(
+            told("0", BOTH, BOTH),
+            "this program has BPF and NET_ADMIN, but not in effect"
+        );
+        assert_eq!(
+            told("0", "0", BOTH),
+            "this container may have BPF and NET_ADMIN, but this program has not: it runs as user 65532, and its \
+             file has no capabilities"
+        );
+        assert_eq!(told("1000", "1000", "1000"), "this container may not have BPF");
+        assert_eq!(
+            told("0", "0", "0"),
+            "this container may not have BPF and NET_ADMIN"
+        );
     }
 
     #[test]

@@ -65,6 +65,7 @@ pub struct Change<'a, T> {
 pub struct Reader<T> {
     objects: Arc<RwLock<HashMap<Key, Arc<T>>>>,
     synced: watch::Receiver<bool>,
+    changes: watch::Receiver<()>,
 }
 
 impl<T> Clone for Reader<T> {
@@ -72,6 +73,7 @@ impl<T> Clone for Reader<T> {
         Self {
             objects: Arc::clone(&self.objects),
             synced: self.synced.clone(),
+            changes: self.changes.clone(),
         }
     }
 }
@@ -116,6 +118,20 @@ impl<T> Reader<T> {
         }
     }
 
+    /// Resolves when what is known satisfies `is_so`, which is asked again after each change.
+    pub async fn until(&self, mut is_so: impl FnMut(&Self) -> bool) {
+        let mut changes = self.changes.clone();
+        loop {
+            changes.mark_unchanged();
+            if is_so(self) {
+                return;
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, HashMap<Key, Arc<T>>> {
         self.objects.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,6 +143,7 @@ type Changed<T> = Box<dyn FnMut(Change<'_, T>) + Send>;
 pub(super) struct Writer<K, T> {
     objects: Arc<RwLock<HashMap<Key, Arc<T>>>>,
     synced: watch::Sender<bool>,
+    changes: watch::Sender<()>,
     keep: Keep<K, T>,
     changed: Changed<T>,
     /// What the list that is under way has shown so far.
@@ -138,14 +155,17 @@ pub(super) fn new<K, T>(
     changed: impl FnMut(Change<'_, T>) + Send + 'static,
 ) -> (Reader<T>, Writer<K, T>) {
     let objects = Arc::default();
-    let (sender, synced) = watch::channel(false);
+    let (synced, is_synced) = watch::channel(false);
+    let (changes, changed_at) = watch::channel(());
     let reader = Reader {
         objects: Arc::clone(&objects),
-        synced,
+        synced: is_synced,
+        changes: changed_at,
     };
     let writer = Writer {
         objects,
-        synced: sender,
+        synced,
+        changes,
         keep: Box::new(keep),
         changed: Box::new(changed),
         seen: HashSet::new(),
@@ -204,6 +224,7 @@ impl<K, T: PartialEq> Writer<K, T> {
             before: before.as_ref(),
             after: after.as_ref(),
         });
+        self.changes.send_replace(());
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, HashMap<Key, Arc<T>>> {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use self::cluster::{Cluster, INSTALLATION, TARGET_PORT};
 use super::*;
 use crate::api::condition::Reason;
-use crate::manager::Kind;
+use crate::resolve::check::Kind;
 
 const NAME: &str = "orders";
 
@@ -62,9 +62,9 @@ fn another_type_and_port_change_the_services_in_place() {
     let mut cluster = Cluster::default();
     cluster.cr(&shop(), 1);
     cluster.settle();
-    cluster.checked = Checked::Served(Served {
+    cluster.checked = Ok(Configured {
         kind: Kind::Tcp,
-        port: 20004,
+        default_port: 20004,
     });
     let plan = cluster.plan();
     assert_eq!((plan.delete.len(), plan.make.len(), plan.change.len()), (0, 0, 2));
@@ -160,7 +160,9 @@ fn services_stay_when_the_destination_becomes_invalid() {
     let mut cluster = Cluster::default();
     cluster.cr(&shop(), 1);
     cluster.settle();
-    cluster.checked = Checked::Refused(Verdict::destination_not_found(NAME, "secrets"));
+    cluster.checked = Err(NotConfigured::Refused(Verdict::destination_not_found(
+        NAME, "secrets",
+    )));
     cluster.settle();
     assert_eq!(cluster.services.len(), 2);
     assert_eq!(cluster.reason(&shop()), Some(Reason::DestinationNotFound));
@@ -170,7 +172,9 @@ fn services_stay_when_the_destination_becomes_invalid() {
 fn no_service_is_made_for_what_was_never_valid() {
     let mut cluster = Cluster::default();
     cluster.cr(&shop(), 1);
-    cluster.checked = Checked::Refused(Verdict::destination_not_found(NAME, "secrets"));
+    cluster.checked = Err(NotConfigured::Refused(Verdict::destination_not_found(
+        NAME, "secrets",
+    )));
     cluster.settle();
     assert!(cluster.services.is_empty());
 }
@@ -180,7 +184,7 @@ fn while_nothing_is_known_of_the_destination_nothing_changes() {
     let mut cluster = Cluster::default();
     cluster.cr(&shop(), 1);
     cluster.settle();
-    cluster.checked = Checked::NotKnownYet;
+    cluster.checked = Err(NotConfigured::NotLoaded);
     assert!(cluster.plan().is_empty());
 }
 

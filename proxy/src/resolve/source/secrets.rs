@@ -12,6 +12,7 @@ mod allowed;
 mod changes;
 mod claim;
 mod data_keys;
+mod feed;
 mod form;
 mod parse;
 mod snapshot;
@@ -28,6 +29,7 @@ use super::super::destination::{Invalid, Warning};
 pub use self::allowed::AllowedNamespaces;
 pub use self::changes::{Change, Changes};
 pub use self::claim::SecretName;
+pub use self::feed::feed;
 pub use self::snapshot::{Snapshot, needs_no_credential};
 pub use self::store::{Reader, Report, Trouble, Writer, store};
 

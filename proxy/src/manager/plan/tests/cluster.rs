@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::*;
 use super::{NAME, beside, shop, warehouse};
 use crate::api::condition::Reason;
-use crate::manager::Kind;
+use crate::resolve::check::Kind;
 
 pub(super) const INSTALLATION: &str = "tp";
 pub(super) const TARGET_PORT: u16 = 12_345;
@@ -17,7 +17,7 @@ pub(super) const TARGET_PORT: u16 = 12_345;
 pub(super) struct Cluster {
     pub(super) crs: BTreeMap<Key, CustomResource>,
     pub(super) services: BTreeMap<Key, Value>,
-    pub(super) checked: Checked,
+    pub(super) checked: Result<Configured, NotConfigured>,
     pub(super) has_ports: bool,
 }
 
@@ -26,9 +26,9 @@ impl Default for Cluster {
         Self {
             crs: BTreeMap::new(),
             services: BTreeMap::new(),
-            checked: Checked::Served(Served {
+            checked: Ok(Configured {
                 kind: Kind::Http,
-                port: 80,
+                default_port: 80,
             }),
             has_ports: true,
         }
@@ -36,7 +36,7 @@ impl Default for Cluster {
 }
 
 impl Decisions for Cluster {
-    fn check(&self, _: &CustomResource) -> Checked {
+    fn check(&self, _: &CustomResource) -> Result<Configured, NotConfigured> {
         self.checked.clone()
     }
 
@@ -219,12 +219,12 @@ pub(super) fn any() -> impl Strategy<Value = Cluster> {
     let crs = prop::collection::vec((0..3usize, 1..6u32, prop::bool::weighted(0.1)), 0..4);
     let services = prop::collection::vec((0..3usize, 0..4usize), 0..4);
     let checked = prop_oneof![
-        4 => (prop::bool::ANY, 1..4u16).prop_map(|(http, port)| Checked::Served(Served {
+        4 => (prop::bool::ANY, 1..4u16).prop_map(|(http, port)| Ok(Configured {
             kind: if http { Kind::Http } else { Kind::Tcp },
-            port,
+            default_port: port,
         })),
-        1 => Just(Checked::Refused(Verdict::destination_not_found("d", "secrets"))),
-        1 => Just(Checked::NotKnownYet),
+        1 => Just(Err(NotConfigured::Refused(Verdict::destination_not_found("d", "secrets")))),
+        1 => Just(Err(NotConfigured::NotLoaded)),
     ];
     (crs, services, checked, prop::bool::weighted(0.9)).prop_map(
         move |(crs, services, checked, has_ports)| {

@@ -1,0 +1,129 @@
+//! What each role must be allowed to do, as the chart allows it.
+
+use std::fmt;
+
+use crate::cli::Part;
+use crate::config::kubernetes::{File, ManagedNamespacesMode};
+
+/// Something that must be allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Right {
+    pub(super) verb: &'static str,
+    pub(super) group: &'static str,
+    pub(super) resource: &'static str,
+    pub(super) subresource: Option<&'static str>,
+    /// None for all of them.
+    pub(super) namespace: Option<String>,
+}
+
+const DESTINATIONS: &str = "destination.connectivity.api.sap";
+const READ: [&str; 3] = ["get", "list", "watch"];
+
+/// Without Secrets, for which see [`secrets`].
+pub(super) fn of(part: Part, namespace: &str, settings: &File) -> Vec<Right> {
+    let mut all = Vec::new();
+    let mut add = |verbs: &[&'static str], group, resource, namespace: Option<&str>| {
+        all.extend(verbs.iter().map(|verb| Right {
+            verb,
+            group,
+            resource,
+            subresource: None,
+            namespace: namespace.map(str::to_owned),
+        }));
+    };
+    let here = Some(namespace);
+    add(&READ, DESTINATIONS, "destinations", None);
+    match part {
+        Part::Agent | Part::Fallback => {
+            add(&READ, "", "services", here);
+            add(&READ, "", "pods", None);
+        }
+        Part::Manager => {
+            add(&READ, "", "services", None);
+            add(&["create", "patch", "delete"], "", "services", None);
+            add(
+                &["get", "create", "patch", "update"],
+                "coordination.k8s.io",
+                "leases",
+                here,
+            );
+        }
+        Part::Healthcheck => {
+            add(&READ, "", "services", here);
+            add(&READ, "", "pods", here);
+        }
+        Part::Run => {}
+    }
+    let watches_namespaces = matches!(part, Part::Manager | Part::Healthcheck);
+    if watches_namespaces && settings.managed_namespaces_mode == ManagedNamespacesMode::LabelSelector {
+        add(&READ, "", "namespaces", None);
+    }
+    if part == Part::Manager {
+        all.push(Right {
+            verb: "patch",
+            group: DESTINATIONS,
+            resource: "destinations",
+            subresource: Some("status"),
+            namespace: None,
+        });
+    }
+    all
+}
+
+/// To read destinations: in the installation namespace and in those of the settings.
+pub(super) fn secrets(part: Part, namespace: &str, settings: &File) -> Vec<Right> {
+    if !matches!(part, Part::Agent | Part::Fallback | Part::Manager) {
+        return Vec::new();
+    }
+    let namespaces = std::iter::once(namespace).chain(settings.secrets.namespaces.iter().map(String::as_str));
+    let right = |namespace: &str, verb| Right {
+        verb,
+        group: "",
+        resource: "secrets",
+        subresource: None,
+        namespace: Some(namespace.to_owned()),
+    };
+    namespaces
+        .flat_map(|namespace| ["list", "watch"].map(|verb| right(namespace, verb)))
+        .collect()
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.verb, self.resource)?;
+        if let Some(subresource) = self.subresource {
+            write!(f, "/{subresource}")?;
+        }
+        match &self.namespace {
+            Some(namespace) => write!(f, " in {namespace}"),
+            None => f.write_str(" in all namespaces"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(rights: &[Right]) -> String {
+        rights.iter().map(Right::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn each_role_needs_what_it_does() {
+        let mut settings = File::default();
+        settings.managed_namespaces_mode = ManagedNamespacesMode::LabelSelector;
+        settings.secrets.namespaces = vec!["shop".into()];
+        let all = [Part::Agent, Part::Fallback, Part::Manager, Part::Healthcheck].map(|part| {
+            let (rights, secrets) = (of(part, "tp", &settings), secrets(part, "tp", &settings));
+            format!("{part:?}\n{}\n{}", told(&rights), told(&secrets))
+        });
+        insta::assert_snapshot!(all.join("\n\n"));
+    }
+
+    #[test]
+    fn where_all_namespaces_are_managed_nobody_looks_at_them() {
+        let rights = of(Part::Manager, "tp", &File::default());
+        assert!(rights.iter().all(|right| right.resource != "namespaces"));
+    }
+}

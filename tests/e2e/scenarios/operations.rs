@@ -1,0 +1,123 @@
+//! What operators look at.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::installation::{Installation, ProxyPod};
+use crate::harness::wait::{eventually, until};
+use crate::harness::world::{AUTHORIZATION, PASSWORD, World};
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+pub fn status_and_helm_test_say_that_all_is_well(world: &World) {
+    let installation = world.installation();
+    let [pod, _] = world.strangers();
+    let ask = |path: &str| {
+        json(
+            &pod.curl(&format!(
+                "http://sap-transp-proxy-int-healthcheck.transparent-proxy{path}"
+            ))
+            .body,
+        )
+    };
+    eventually(SOON, "all components are well", || {
+        let status = ask("/status");
+        if status["Status"] == "ok" {
+            Ok(())
+        } else {
+            Err(status.to_string())
+        }
+    });
+    let resources = ask("/destinationCRs").to_string();
+    assert!(
+        resources.contains("catalog") && resources.contains("echo"),
+        "{resources}"
+    );
+    for agent in installation.agents() {
+        let status = installation.ask(&agent, 8081, "/status");
+        assert!(status.contains("catalog"), "{status}");
+    }
+    installation.cluster.helm(&[
+        "test",
+        &installation.namespace,
+        "--namespace",
+        &installation.namespace,
+    ]);
+}
+
+pub fn metrics_count_requests(world: &World) {
+    let installation = world.installation();
+    let [pod, _] = world.shop();
+    let agent = installation.agent("node1");
+    let requests = || metric(&installation, &agent, 9494, "tp_received_requests_total");
+    let before = requests();
+    assert_eq!(pod.curl("http://catalog/").status, 200);
+    until(SOON, "the request is counted", || requests() > before);
+
+    let connections = || metric(&installation, &agent, 9495, "tp_tcp_connections_total");
+    let before = connections();
+    assert_eq!(pod.echo("echo", 7000), "hello\n");
+    until(SOON, "the connection is counted", || connections() > before);
+
+    for component in ["manager", "healthcheck"] {
+        for pod in installation.pods(component) {
+            assert!(
+                installation
+                    .ask(&pod, 9494, "/metrics")
+                    .contains("tp_memory_bytes"),
+                "{component}"
+            );
+        }
+    }
+}
+
+/// The sum over all labels.
+fn metric(installation: &Installation<'_>, pod: &ProxyPod, port: u16, name: &str) -> f64 {
+    let text = installation.ask(pod, port, "/metrics");
+    let lines = text
+        .lines()
+        .filter(|line| line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{")));
+    let values: Vec<f64> = lines
+        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+        .collect();
+    assert!(!values.is_empty(), "{name} is missing:\n{text}");
+    values.iter().sum()
+}
+
+pub fn logs_are_json_without_secrets_and_their_level_can_be_changed(world: &World) {
+    let installation = world.installation();
+    let agent = installation.agent("node1");
+    let logs = || installation.kubectl(&["logs", &agent.name]);
+    let debug_lines = || logs().matches(r#""debug""#).count();
+    let change = |level: &str| {
+        let command = ["exec", &agent.name, "--", "/etc/logging/change-log-level", level];
+        let full = [
+            &command[..2],
+            &["--namespace", &installation.namespace],
+            &command[2..],
+        ]
+        .concat();
+        world.cluster.kubectl(&full)
+    };
+    change("debug");
+    let before = debug_lines();
+    let [pod, _] = world.shop();
+    until(SOON, "there are lines of level debug", || {
+        assert_eq!(pod.curl("http://catalog/").status, 200);
+        debug_lines() > before
+    });
+    change("info");
+    let text = logs();
+    for line in text.lines() {
+        assert!(json(line).is_object(), "{line}");
+    }
+    let encoded = AUTHORIZATION.trim_start_matches("Basic ");
+    for secret in [PASSWORD, encoded] {
+        assert!(!text.contains(secret), "the log has a secret");
+    }
+}

@@ -1,0 +1,274 @@
+//! Every reason that a condition can have so far, provoked.
+
+use super::*;
+
+struct Case {
+    name: &'static str,
+    properties: Value,
+    spec: Value,
+    reason: Reason,
+}
+
+fn http(more: &Value) -> Value {
+    let mut properties = json!({"Type": "HTTP", "URL": "https://backend.example"});
+    for (key, value) in more.as_object().unwrap() {
+        properties[key] = value.clone();
+    }
+    properties
+}
+
+/// The destination is called as the CR.
+fn cases() -> Vec<Case> {
+    let of = |name, properties, spec, reason| Case {
+        name,
+        properties,
+        spec,
+        reason,
+    };
+    let named = |name: &str| json!({"destinationRef": {"name": name}});
+    let plain = |name, properties, reason| of(name, properties, named(name), reason);
+    vec![
+        plain("fine", http(&json!({})), Reason::ConfigurationSuccessful),
+        plain("missing", Value::Null, Reason::DestinationNotFound),
+        plain("rfc", http(&json!({"Type": "RFC"})), Reason::TypeNotSupported),
+        plain(
+            "private",
+            http(&json!({"ProxyType": "PrivateLink"})),
+            Reason::ProxyTypeNotSupported,
+        ),
+        plain(
+            "ftp",
+            http(&json!({"URL": "ftp://backend.example"})),
+            Reason::UrlNotSupported,
+        ),
+        plain("empty", http(&json!({"URL": ""})), Reason::UrlNotSupported),
+        plain(
+            "portless",
+            json!({"Type": "TCP", "Address": "backend.example"}),
+            Reason::TcpAddressNotSupported,
+        ),
+        plain(
+            "loopback",
+            http(&json!({"URL": "https://localhost"})),
+            Reason::LoopbackUrlNotSupported,
+        ),
+        plain(
+            "plaintext",
+            http(&json!({"URL": "http://backend.example", "TrustStoreLocation": "ca.pem"})),
+            Reason::HttpUrlWithStoreNotSupported,
+        ),
+        plain(
+            "keyless",
+            http(&json!({"Authentication": "ClientCertificateAuthentication"})),
+            Reason::KeyStoreInvalid,
+        ),
+        plain(
+            "trustless",
+            http(&json!({"TrustStoreLocation": "ca.pem"})),
+            Reason::TrustStoreInvalid,
+        ),
+        plain(
+            "passwordless",
+            http(&json!({"Authentication": "BasicAuthentication", "User": "me"})),
+            Reason::ConfigurationFailed,
+        ),
+        of(
+            "gateway-with-fragment",
+            Value::Null,
+            json!({"destinationRef": {"name": "*"}, "fragmentRef": {"name": "eu"}}),
+            Reason::FragmentSpecificationNotSupported,
+        ),
+        of(
+            "gateway-with-level",
+            Value::Null,
+            json!({"destinationRef": {"name": "*", "level": "instance"}}),
+            Reason::ConfigurationFailed,
+        ),
+        of(
+            "elsewhere",
+            Value::Null,
+            json!({"destinationRef": {"name": "x"}, "destinationServiceInstanceName": "btp"}),
+            Reason::ConfigurationFailed,
+        ),
+        of(
+            "chained",
+            Value::Null,
+            json!({"destinationRef": {"name": "x"}, "chainRef": {"name": "c"}}),
+            Reason::ConfigurationFailed,
+        ),
+        of(
+            "name.with.dots",
+            http(&json!({})),
+            json!({"destinationRef": {"name": "fine"}}),
+            Reason::ServiceCreationFailed,
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn each_reason_is_told() {
+    let tp = Installation::new("reasons").await;
+    let shop = tp.managed("shop").await;
+    let _manager = tp.manager("reasons").start();
+    for case in cases() {
+        if !case.properties.is_null() && !case.name.contains('.') {
+            tp.destination(case.name, case.properties).await;
+        }
+        tp.cr(&shop, case.name, case.spec).await;
+    }
+    for case in cases() {
+        let condition = tp.becomes(&shop, case.name, case.reason).await;
+        let is_fine = case.reason == Reason::ConfigurationSuccessful;
+        assert_eq!(
+            condition.status.as_deref(),
+            Some(if is_fine { "True" } else { "False" })
+        );
+        let message = condition.message.unwrap();
+        let begin = if is_fine {
+            "Technical connectivity is configured. "
+        } else {
+            "Technical connectivity is not configured. "
+        };
+        assert!(message.starts_with(begin), "{}: {message}", case.name);
+    }
+    let made = tp.made().await;
+    assert_eq!(made.len(), 2, "only of the one that is fine: {made:?}");
+}
+
+#[tokio::test]
+async fn a_broken_list_of_tenants_is_told_in_tenant_mode_shared() {
+    let tp = Installation::new("tenants").await;
+    let shop = tp.managed("shop").await;
+    let _manager = tp
+        .manager_with("tenants", json!({"tenantMode": "shared"}))
+        .start();
+    tp.cr(&shop, "db", "backend").await;
+    tp.becomes(&shop, "db", Reason::ConfigurationFailed).await;
+    let annotate = async |value: &str| {
+        let patch = json!({"metadata": {"annotations": {(labels::TENANT_SUBDOMAINS): value}}});
+        let crs = tp.crs(&shop);
+        crs.patch("db", &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
+    };
+    annotate("acme, globex").await;
+    tp.becomes(&shop, "db", Reason::MultitenancyAnnotationInvalid)
+        .await;
+    annotate(r#"["acme"]"#).await;
+    tp.becomes(&shop, "db", Reason::ConfigurationFailed).await;
+}
+
+#[tokio::test]
+async fn the_younger_of_two_crs_waits_until_the_name_is_free() {
+    let tp = Installation::new("duplicate").await;
+    let (shop, other) = (tp.managed("shop").await, tp.managed("warehouse").await);
+    let _manager = tp.manager("duplicate").start();
+    tp.http("backend").await;
+    tp.cr(&shop, "orders", "backend").await;
+    tp.works(&shop, "orders").await;
+    let before = tp.virtual_ip("orders").await;
+    // Ages are told by the second.
+    eventually("a second has passed", || async {
+        let age = before
+            .metadata
+            .creation_timestamp
+            .clone()?
+            .0
+            .duration_until(k8s_openapi::jiff::Timestamp::now());
+        (age.as_secs() >= 2).then_some(())
+    })
+    .await;
+    tp.cr(&other, "orders", "backend").await;
+    let condition = tp
+        .becomes(&other, "orders", Reason::DuplicateCustomResource)
+        .await;
+    assert!(condition.message.unwrap().contains(&shop));
+    assert!(tp.service(&other, "orders").await.is_none());
+    tp.works(&shop, "orders").await;
+    tp.remove(&shop, "orders").await;
+    tp.works(&other, "orders").await;
+    tp.is_gone(&shop, "orders").await;
+    let after = tp.virtual_ip("orders").await;
+    assert_eq!(
+        after.metadata.labels.as_ref().unwrap()[labels::DESTINATION_NAMESPACE],
+        other
+    );
+    assert_ne!(
+        target_port(&after),
+        target_port(&before),
+        "who still goes to the old port must not end up at another destination"
+    );
+}
+
+#[tokio::test]
+async fn a_service_of_somebody_else_is_left_alone_and_waited_for() {
+    let tp = Installation::new("foreign").await;
+    let shop = tp.managed("shop").await;
+    let _manager = tp.manager("foreign").start();
+    tp.http("backend").await;
+    let mut theirs = Vec::new();
+    for (namespace, name) in [
+        (&shop, "in-the-shop"),
+        (&tp.namespace, "sap-transp-proxy-manager"),
+    ] {
+        theirs.push(tp.foreign_service(namespace, name).await);
+        tp.cr(&shop, name, "backend").await;
+    }
+    for (namespace, name) in [
+        (&shop, "in-the-shop"),
+        (&tp.namespace, "sap-transp-proxy-manager"),
+    ] {
+        let condition = tp.becomes(&shop, name, Reason::NameAlreadyPresent).await;
+        assert!(condition.message.unwrap().contains(namespace.as_str()));
+        let theirs = theirs.remove(0);
+        assert_eq!(tp.service(namespace, name).await, Some(theirs), "it is untouched");
+    }
+    assert!(tp.made().await.is_empty());
+    for (namespace, name) in [
+        (&shop, "in-the-shop"),
+        (&tp.namespace, "sap-transp-proxy-manager"),
+    ] {
+        tp.delete_service(namespace, name).await;
+        tp.works(&shop, name).await;
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_somebody_makes_in_place_of_ours_rolls_the_rest_back() {
+    let tp = Installation::new("replaced").await;
+    let shop = tp.managed("shop").await;
+    let mut manager = tp.manager("replaced").start();
+    tp.http("backend").await;
+    tp.cr(&shop, "orders", "backend").await;
+    tp.works(&shop, "orders").await;
+    manager.stop();
+    tp.delete_service(&shop, "orders").await;
+    let theirs = tp.foreign_service(&shop, "orders").await;
+    let _manager = tp.manager("replaced-later").start();
+    tp.becomes(&shop, "orders", Reason::NameAlreadyPresent).await;
+    tp.is_gone(&tp.namespace, "orders").await;
+    assert_eq!(tp.service(&shop, "orders").await, Some(theirs));
+}
+
+#[tokio::test]
+async fn a_condition_that_somebody_else_wrote_is_replaced() {
+    let tp = Installation::new("status").await;
+    let shop = tp.managed("shop").await;
+    tp.http("backend").await;
+    tp.cr(&shop, "orders", "backend").await;
+    let patch = json!({"status": {"conditions": [
+        {"type": "Available", "status": "True", "reason": "Other", "message": "m"},
+        {"type": "Ready", "status": "True"},
+    ]}});
+    let crs = tp.crs(&shop);
+    crs.patch_status("orders", &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .unwrap();
+    let _manager = tp.manager("status").start();
+    eventually("there is one condition", || async {
+        let conditions = tp.crs(&shop).get("orders").await.unwrap().status?.conditions?;
+        let reason = conditions[0].reason.as_deref();
+        (conditions.len() == 1 && reason == Some("ConfigurationSuccessful")).then_some(())
+    })
+    .await;
+}

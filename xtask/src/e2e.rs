@@ -1,0 +1,96 @@
+//! `cargo xtask e2e`: the product on a real cluster of two nodes, from `helm install` to `helm uninstall`.
+
+mod client;
+mod cluster;
+mod interrupt;
+
+use std::ffi::OsString;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::image;
+use crate::kubernetes;
+use crate::machine;
+use crate::peers;
+use crate::progress::Progress;
+use crate::shell::cargo;
+use crate::test;
+use crate::workspace;
+use cluster::Running;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Test the optimised build, which is what users get, instead of the quicker one
+    #[arg(long)]
+    release: bool,
+
+    /// Leave the cluster running at the end; `tests/cluster/down` ends it
+    #[arg(long)]
+    keep: bool,
+
+    /// Only scenarios whose name contains one of these (and the installation, which all need)
+    filters: Vec<String>,
+}
+
+/// Besides those of Kubernetes and of the image: peers, client image, tests, cluster, scenarios.
+const STEPS: usize = 5;
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if let Some(reason) = machine::unfit() {
+        bail!("a cluster with the proxy cannot run here: {reason}");
+    }
+    let mut progress = Progress::new("e2e", kubernetes::STEPS + image::STEPS + STEPS);
+    let cluster = kubernetes::provide(&mut progress)?;
+    let proxy = image::make(
+        &image::Options {
+            tag: None,
+            output: None,
+            debug_binary: !options.release,
+        },
+        &mut progress,
+    )?;
+    progress.step("image of the clients: curl, Java and others");
+    let peers = peers::provide(&["curl", "go", "java", "javac", "helm", "kubectl"])?;
+    let client = client::make(&peers)?;
+    progress.command("build of the scenarios", &mut scenarios(&["--no-run"]))?;
+
+    interrupt::prepare()?;
+    let running = Running::start(cluster, &[proxy, client], options.keep, &mut progress)?;
+    progress.step("scenarios");
+    let mut command = scenarios(&["--"]);
+    command.args(&options.filters).envs(running.environment());
+    command.env(peers::LIST_VARIABLE, peers.save()?);
+    let child = test::start(interrupt::group(&mut command))?;
+    interrupt::ends(&child)?;
+    let summary = test::follow(child);
+    drop(running);
+    progress.done();
+    if interrupt::happened() {
+        bail!("interrupted");
+    }
+    test::conclude(&summary?)
+}
+
+fn scenarios(arguments: &[&str]) -> Command {
+    let mut command = cargo();
+    command
+        .args(["test", "--locked", "--package", "tests", "--test", "e2e"])
+        .args(arguments);
+    command
+}
+
+/// Names of variables and their values.
+type Environment = Vec<(&'static str, OsString)>;
+
+/// For whoever asks again what a run left behind.
+fn state() -> std::path::PathBuf {
+    // In /tmp because nodes have their own /run and /var; short, because sockets have short paths.
+    let checkout = workspace::target();
+    let hash = checkout
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(*byte));
+    std::env::temp_dir().join(format!("transparent-proxy-e2e-{hash:08x}"))
+}
