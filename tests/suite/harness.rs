@@ -1,5 +1,6 @@
 //! What the tests are written with.
 
+pub mod agent;
 pub mod api_server;
 pub mod binary;
 pub mod certs;

@@ -10,6 +10,7 @@
 
 mod harness;
 
+mod agent;
 mod api_server;
 mod applications;
 mod chart;

@@ -89,8 +89,8 @@ pub fn run(arguments: &cli::Agent) -> anyhow::Result<ExitCode> {
 async fn serve(arguments: &cli::Agent, settings: Arc<File>, descriptors: u64) -> anyhow::Result<ExitCode> {
     let agent = Agent::assemble(arguments, settings, descriptors).await?;
     let stopping = Drain::new();
-    agent.serve_pages(&stopping)?;
     let starting = agent.readiness.latch("what the API server knows");
+    agent.serve_pages(&stopping)?;
     let mut agent = agent.start();
     tokio::select! {
         () = agent.begin() => {

@@ -172,6 +172,11 @@ impl ApiServer {
         Disturbance::in_front_of(&self.kubeconfig).await
     }
 
+    /// The same for clients in another network namespace: there this listener is.
+    pub async fn disturbed_at(&self, listener: std::net::TcpListener) -> Disturbance {
+        Disturbance::at(listener, &self.kubeconfig).await
+    }
+
     fn signal(&self, signal: Signal) {
         let id = self.server.lock().unwrap().id();
         let pid = Pid::from_raw(i32::try_from(id).expect("a pid fits"));

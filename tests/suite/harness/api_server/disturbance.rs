@@ -99,6 +99,11 @@ struct Control {
 impl Disturbance {
     pub(super) async fn in_front_of(server: &Kubeconfig) -> Self {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        Self::at(listener, server).await
+    }
+
+    /// At a listener that may be in another network namespace than the server.
+    pub(super) async fn at(listener: std::net::TcpListener, server: &Kubeconfig) -> Self {
         let address = listener.local_addr().expect("an address");
         let folder = tempfile::tempdir().expect("a folder");
         let kubeconfig = Kubeconfig::write(

@@ -1,0 +1,32 @@
+//! Without the hook: connections to target ports, as kube-proxy brings them.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_are_known_by_their_addresses() {
+    if !node::privileged() {
+        return;
+    }
+    let node = Node::new(ApiServer::shared().await).await;
+    node.secret("backend", json!({"Type": "HTTP", "URL": node.web("hello")}))
+        .await;
+    let spec = json!({"destinationRef": {"name": "backend"}});
+    let port = node.destination("my-dest", spec, "http").await.port;
+    let (shop, bank) = (node.shop.clone(), node.bank.clone());
+    node.pod_object(&shop, "app", SHOP).await;
+    node.pod_object(&bank, "app", BANK).await;
+    let agent = node.agent("agent-fallback").fallback().start();
+    assert_eq!(agent.status()["hook"]["state"], "off");
+    assert!(node.ask(SHOP, port, "").ends_with("hello"));
+    assert_eq!(node.ask(BANK, port, ""), "");
+    assert_eq!(node.ask(STRANGER, port, ""), "");
+    for (caller, reason) in [
+        (format!("{bank}/app"), "other_namespace"),
+        ("an unknown address".to_owned(), "unknown_address"),
+    ] {
+        let line = agent.line("the refusal is logged", |line| line["caller"] == *caller);
+        assert_eq!(line["reason"], reason);
+        let sample = format!(r#"tp_scope_refused_total{{reason="{reason}",at="accept"}}"#);
+        assert_eq!(agent.metric(9494, &sample), Some(1.0));
+    }
+}
