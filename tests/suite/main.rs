@@ -16,6 +16,7 @@ mod chart;
 mod clients;
 mod doctor;
 mod documentation;
+mod explain;
 mod healthcheck;
 mod live;
 mod namespaces;
