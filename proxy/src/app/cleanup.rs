@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, Resource as _};
@@ -74,7 +75,9 @@ impl Cleanup<'_> {
         self.remove_services()
             .await
             .context("the Services cannot be removed")?;
-        Ok(())
+        self.remove_lease()
+            .await
+            .context("the manager's Lease cannot be removed")
     }
 
     async fn stop_manager(&self) -> anyhow::Result<()> {
@@ -91,7 +94,10 @@ impl Cleanup<'_> {
         }
         let pods: Api<Metadata<Pod>> = Api::namespaced(self.client.clone(), self.namespace);
         let selector = format!("{}={MANAGER_COMPONENT}", labels::COMPONENT);
-        let params = ListParams::default().labels(&selector);
+        // Evicted ones may stay for long.
+        let params = ListParams::default()
+            .labels(&selector)
+            .fields("status.phase!=Failed,status.phase!=Succeeded");
         loop {
             let left = self.patiently(|| pods.list(&params)).await?.items.len();
             if left == 0 {
@@ -125,6 +131,17 @@ impl Cleanup<'_> {
                 removed += u32::from(self.remove(service).await?);
             }
         }
+    }
+
+    async fn remove_lease(&self) -> anyhow::Result<()> {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), self.namespace);
+        let params = DeleteParams::default();
+        match self.patiently(|| leases.delete(MANAGER, &params)).await {
+            Ok(_) => info!("the manager's Lease is removed"),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 
     /// Whether it was there.
