@@ -28,8 +28,21 @@ pub enum Counter {
 impl Counter {
     pub const COUNT: usize = 10;
 
+    /// Of all counters: what is about an IPv6 address is counted apart.
+    pub const SLOTS: usize = 2 * Self::COUNT;
+
     pub const fn index(self) -> u32 {
         self as u32
+    }
+
+    /// A mapped address is IPv4.
+    #[inline(always)]
+    pub const fn slot(self, is_v4: bool) -> u32 {
+        if is_v4 {
+            self.index()
+        } else {
+            self.index() + Self::COUNT as u32
+        }
     }
 }
 
@@ -40,5 +53,6 @@ mod tests {
     #[test]
     fn every_counter_has_a_slot() {
         assert_eq!(Counter::OriginLost.index() as usize, Counter::COUNT - 1);
+        assert_eq!(Counter::OriginLost.slot(false) as usize, Counter::SLOTS - 1);
     }
 }

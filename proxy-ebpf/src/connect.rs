@@ -17,6 +17,7 @@ use proxy_common::{
 
 use crate::maps::{
     self, CALLERS, EXEMPT, HAVE_SET_RETVAL, REFUSALS, REPORT_REFUSALS, TARGETS, VIRTUAL_IPS, WANTED, count,
+    count_for,
 };
 use crate::sock_addr::{Call, PROCEED, REFUSE};
 
@@ -68,11 +69,12 @@ fn decide(context: &SockAddrContext, address: Endpoint) -> Result<Option<Endpoin
         }
         Verdict::Redirect(target) => redirect(context, address, target).map(Some),
         Verdict::Refuse(reason) => {
-            count(match reason {
+            let counter = match reason {
                 Refusal::Port => Counter::RefusedPort,
                 Refusal::Udp => Counter::RefusedUdp,
                 Refusal::Scope => Counter::RefusedScope,
-            });
+            };
+            count_for(&address.ip, counter);
             report(address, reason);
             trace!(
                 context,
@@ -90,10 +92,10 @@ fn redirect(context: &SockAddrContext, address: Endpoint, target: Endpoint) -> R
     let wanted = Wanted::new(origin(context, address), target);
     // SAFETY: the socket of the context, a record on the stack.
     if !unsafe { maps::store(&WANTED, Call::new(context).socket(), &wanted) } {
-        count(Counter::RefusedMemory);
+        count_for(&address.ip, Counter::RefusedMemory);
         return Err(ENOMEM);
     }
-    count(Counter::Redirected);
+    count_for(&address.ip, Counter::Redirected);
     trace!(
         context,
         "connect to {:i} port {} redirected to {:i} port {}",

@@ -57,11 +57,22 @@ pub static ORIGINS: SkStorage<Origin> = SkStorage::new();
 pub static EXEMPT: SkStorage<u32> = SkStorage::new();
 
 #[btf_map]
-pub static COUNTERS: PerCpuArray<u64, { Counter::COUNT }> = PerCpuArray::new();
+pub static COUNTERS: PerCpuArray<u64, { Counter::SLOTS }> = PerCpuArray::new();
 
 #[inline(always)]
 pub fn count(counter: Counter) {
-    if let Some(slot) = COUNTERS.get_ptr_mut(counter.index()) {
+    add(counter.index());
+}
+
+/// By the family of the address that it is about.
+#[inline(always)]
+pub fn count_for(ip: &Ip, counter: Counter) {
+    add(counter.slot(ip.is_v4()));
+}
+
+#[inline(always)]
+fn add(slot: u32) {
+    if let Some(slot) = COUNTERS.get_ptr_mut(slot) {
         // SAFETY: this CPU's slot of the map. A program that interrupts this one may
         // lose a count; an atomic addition would cost more than it is worth here.
         unsafe { *slot += 1 };

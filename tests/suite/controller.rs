@@ -52,19 +52,21 @@ async fn within<T, F: Future<Output = Option<T>>>(
 /// An installation namespace on an API server, and what users do there.
 ///
 /// It manages namespaces with its label only, so that it shares the server with others.
-struct Installation {
+struct Installation<'a> {
     client: Client,
     namespace: String,
     kubeconfig: PathBuf,
-    server: &'static ApiServer,
+    server: &'a ApiServer,
 }
 
-impl Installation {
+impl Installation<'static> {
     async fn new(prefix: &str) -> Self {
         Self::on(ApiServer::shared().await, prefix).await
     }
+}
 
-    async fn on(server: &'static ApiServer, prefix: &str) -> Self {
+impl<'a> Installation<'a> {
+    async fn on(server: &'a ApiServer, prefix: &str) -> Self {
         server.define(&definition()).await;
         Self {
             client: server.client().await,
@@ -272,6 +274,10 @@ fn metric(running: &Running, line: &str) -> f64 {
     let value = answer.lines().find_map(|found| found.strip_prefix(line));
     let value = value.unwrap_or_else(|| panic!("no {line} in {answer}"));
     value.trim().parse().expect("a number")
+}
+
+fn is_ready(running: &Running) -> bool {
+    crate::harness::tcp::get(running.probes(), "/readyz").starts_with("HTTP/1.1 200 ")
 }
 
 fn leads(running: &Running) -> bool {

@@ -1,7 +1,8 @@
 //! `doctor` for roles on Kubernetes: rights in front of a real API server, the hook on this machine.
 
+use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -11,8 +12,8 @@ use transparent_proxy::api::destination::definition;
 use transparent_proxy::datapath::cgroup::{self, Mount};
 
 use crate::harness::api_server::ApiServer;
-use crate::harness::binary;
 use crate::harness::node::privileged;
+use crate::harness::{binary, peers, wait};
 
 struct Doctor {
     folder: tempfile::TempDir,
@@ -52,26 +53,15 @@ impl Doctor {
             .expect("transparent-proxy starts")
     }
 
-    /// As somebody without any rights.
-    async fn as_nobody(mut self, server: &ApiServer) -> Self {
+    /// As a service account of the namespace.
+    async fn with_account(mut self, server: &ApiServer, account: &str) -> Self {
         let accounts: Api<ServiceAccount> = Api::namespaced(server.client().await, &self.namespace);
-        let account = ServiceAccount {
-            metadata: ObjectMeta {
-                name: Some("nobody".into()),
-                ..ObjectMeta::default()
-            },
-            ..ServiceAccount::default()
-        };
-        accounts
-            .create(&PostParams::default(), &account)
-            .await
-            .expect("an account");
         let request = TokenRequest {
             spec: TokenRequestSpec::default(),
             ..TokenRequest::default()
         };
         let token = accounts
-            .create_token_request("nobody", &PostParams::default(), &request)
+            .create_token_request(account, &PostParams::default(), &request)
             .await
             .expect("a token");
         let text = std::fs::read_to_string(server.kubeconfig()).expect("a kubeconfig");
@@ -82,6 +72,52 @@ impl Doctor {
         self.kubeconfig = path;
         self
     }
+}
+
+/// Makes an account without any rights.
+async fn nobody(server: &ApiServer, namespace: &str) -> &'static str {
+    let accounts: Api<ServiceAccount> = Api::namespaced(server.client().await, namespace);
+    let account = ServiceAccount {
+        metadata: ObjectMeta {
+            name: Some("nobody".into()),
+            ..ObjectMeta::default()
+        },
+        ..ServiceAccount::default()
+    };
+    accounts
+        .create(&PostParams::default(), &account)
+        .await
+        .expect("an account");
+    "nobody"
+}
+
+/// The accounts of the chart with their rights.
+fn apply_rights_of_chart(server: &ApiServer, namespace: &str) {
+    let chart = binary::tests_folder().join("../charts/transparent-proxy");
+    let parts = ["agent/rbac", "manager/rbac", "healthcheck/rbac", "secrets-rbac"];
+    let shown = parts
+        .iter()
+        .flat_map(|part| ["--show-only".to_owned(), format!("templates/{part}.yaml")]);
+    let rendered = Command::new(peers::path("helm"))
+        .args(["template", "transparent-proxy", "--namespace", namespace])
+        .args(["--kube-version", "v1.33.0"])
+        .args(["--set", "config.managedNamespacesMode=labelSelector"])
+        .args(shown)
+        .arg(chart)
+        .output()
+        .expect("helm");
+    assert!(rendered.status.success(), "{rendered:?}");
+    let mut apply = Command::new(peers::path("kubectl"))
+        .args(["apply", "--filename", "-"])
+        .env("KUBECONFIG", server.kubeconfig())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("kubectl");
+    let mut input = apply.stdin.take().expect("its input is piped");
+    input.write_all(&rendered.stdout).expect("it reads");
+    drop(input);
+    assert!(wait::exit(&mut apply).success());
 }
 
 /// A cgroup with one for pods in it, and nobody inside.
@@ -147,11 +183,12 @@ async fn whatever_is_not_allowed_is_named() {
         settings: json!({"secrets": {"namespaces": ["shop"]}}),
         ..Doctor::new(server, &namespace)
     };
-    let output = doctor.as_nobody(server).await.run("fallback", &[]);
+    let account = nobody(server, &namespace).await;
+    let output = doctor.with_account(server, account).await.run("fallback", &[]);
     assert_eq!(output.status.code(), Some(1));
     let text = text(&output);
     for line in [
-        "failed   rights: not allowed: get destinations in all namespaces, list destinations".to_owned(),
+        "failed   rights: not allowed: list destinations in all namespaces, watch destinations".to_owned(),
         format!("failed   Secrets with destinations: not allowed: list secrets in {namespace}, watch"),
         "list secrets in shop".to_owned(),
         "-> see the roles and bindings of this pod's service account".to_owned(),
@@ -159,6 +196,35 @@ async fn whatever_is_not_allowed_is_named() {
         "This pod is not fit yet".to_owned(),
     ] {
         assert!(text.contains(&line), "{line} in\n{text}");
+    }
+}
+
+/// Neither asks for more than the chart gives, nor does the chart forget anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_accounts_of_the_chart_are_fit() {
+    let server = ApiServer::shared().await;
+    server.define(&definition()).await;
+    let namespace = server.namespace("doctor-chart").await;
+    apply_rights_of_chart(server, &namespace);
+    for (role, account) in [
+        ("fallback", "sap-transp-proxy-service-account"),
+        ("manager", "sap-transp-proxy-manager-service-account"),
+        ("healthcheck", "sap-transp-proxy-healthcheck-service-account"),
+    ] {
+        let doctor = Doctor {
+            settings: json!({"managedNamespacesMode": "labelSelector"}),
+            ..Doctor::new(server, &namespace)
+        };
+        let doctor = doctor.with_account(server, account).await;
+        // The API server watches its own roles.
+        wait::until_equal("what is wrong", &String::new(), || {
+            let output = doctor.run(role, &[]);
+            if output.status.success() {
+                String::new()
+            } else {
+                text(&output)
+            }
+        });
     }
 }
 

@@ -328,6 +328,13 @@ fn metrics_count_what_happened() {
     );
     assert_eq!(value("tp_request_errors_total", down).as_deref(), Some("1"));
     assert_eq!(value("tp_hook_effective", "").as_deref(), Some("1"));
+    let redirects: Vec<_> = ["ipv4", "ipv6"]
+        .map(|family| value("tp_ebpf_redirects_total", family))
+        .into();
+    assert!(
+        redirects[0] > Some("0".into()) && redirects[1].as_deref() == Some("0"),
+        "{page}"
+    );
     assert!(tcp::get(metrics, "/status").contains("my-dest"));
 }
 

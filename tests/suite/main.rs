@@ -18,6 +18,7 @@ mod clients;
 mod controller;
 mod doctor;
 mod documentation;
+mod explain;
 mod healthcheck;
 mod live;
 mod namespaces;

@@ -522,29 +522,12 @@ fn cmd_has_no_descriptor_of_ours() {
     assert_eq!(stdout(&run(&[], &["ls", "/proc/self/fd"])), stdout(&inherited));
 }
 
-/// The program, called by somebody without any privilege.
-fn as_nobody(arguments: &[&str]) -> Output {
-    use std::os::unix::process::CommandExt;
-    // Not everybody may enter the folders above the build.
-    let folder = tempfile::tempdir().unwrap();
-    let copy = folder.path().join("transparent-proxy");
-    fs::copy(binary::path(), &copy).unwrap();
-    let everybody = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
-    fs::set_permissions(folder.path(), everybody).unwrap();
-    Command::new(copy)
-        .args(arguments)
-        .uid(65534)
-        .gid(65534)
-        .output()
-        .unwrap()
-}
-
 #[test]
 fn without_root_one_sentence_says_what_is_missing() {
     if !privileged() {
         return;
     }
-    let output = as_nobody(&["__sandbox", "--", "true"]);
+    let output = binary::as_nobody(&["__sandbox", "--", "true"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
@@ -557,7 +540,7 @@ fn doctor_tells_an_unprivileged_user_what_to_do() {
     if !privileged() {
         return;
     }
-    let output = as_nobody(&["doctor"]);
+    let output = binary::as_nobody(&["doctor"]);
     assert_eq!(output.status.code(), Some(1));
     let text = stdout(&output);
     assert!(

@@ -52,11 +52,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     )?;
     progress.step("image of the clients: curl, Java and others");
     let peers = peers::provide(&["curl", "go", "java", "javac", "helm", "kubectl"])?;
-    let client = client::make(&peers)?;
+    let clients = [client::make(&peers)?, client::busybox()?];
     progress.command("build of the scenarios", &mut scenarios(&["--no-run"]))?;
 
     interrupt::prepare()?;
-    let running = Running::start(cluster, &[proxy, client], options.keep, &mut progress)?;
+    let running = Running::start(
+        cluster,
+        &[&[proxy], &clients[..]].concat(),
+        options.keep,
+        &mut progress,
+    )?;
     progress.step("scenarios");
     let mut command = scenarios(&["--"]);
     command.args(&options.filters).envs(running.environment());

@@ -69,7 +69,17 @@ impl Counters {
     }
 
     fn total(&self, counter: Counter) -> Result<u64, MapError> {
-        Ok(self.0.get(&counter.index(), 0)?.iter().sum())
+        Ok(self.of_family(counter, true)? + self.of_family(counter, false)?)
+    }
+
+    fn of_family(&self, counter: Counter, is_v4: bool) -> Result<u64, MapError> {
+        Ok(self.0.get(&counter.slot(is_v4), 0)?.iter().sum())
+    }
+
+    /// None where the kernel does not tell.
+    fn families(&self, counter: Counter) -> Option<[(&'static str, u64); 2]> {
+        let (v4, v6) = (self.of_family(counter, true), self.of_family(counter, false));
+        Some([("ipv4", v4.ok()?), ("ipv6", v6.ok()?)])
     }
 }
 
@@ -83,11 +93,6 @@ impl Collector for Counters {
                 totals.seen,
             ),
             (
-                "hook_connects_redirected",
-                "Connect attempts redirected to the proxy",
-                totals.redirected,
-            ),
-            (
                 "hook_reports_lost",
                 "Refused connect attempts of which no pod is known, because there were too many at once",
                 totals.reports_lost,
@@ -97,16 +102,23 @@ impl Collector for Counters {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
         }
+        let help = "Connect attempts redirected to the proxy";
+        let mut redirects = encoder.encode_descriptor("ebpf_redirects", help, None, MetricType::Counter)?;
+        for (family, value) in self.families(Counter::Redirected).into_iter().flatten() {
+            ConstCounter::new(value).encode(redirects.encode_family(&[("family", family)])?)?;
+        }
         let help = "Connect attempts at a virtual IP that were refused";
-        let mut metric =
-            encoder.encode_descriptor("hook_connects_refused", help, None, MetricType::Counter)?;
-        for (reason, value) in [
-            ("port", totals.refused_port),
-            ("udp", totals.refused_udp),
-            ("scope", totals.refused_scope),
-            ("memory", totals.refused_memory),
+        let mut denied = encoder.encode_descriptor("ebpf_denied", help, None, MetricType::Counter)?;
+        for (reason, counter) in [
+            ("port", Counter::RefusedPort),
+            ("udp", Counter::RefusedUdp),
+            ("scope", Counter::RefusedScope),
+            ("memory", Counter::RefusedMemory),
         ] {
-            ConstCounter::new(value).encode(metric.encode_family(&[("reason", reason)])?)?;
+            for (family, value) in self.families(counter).into_iter().flatten() {
+                let labels = [("family", family), ("reason", reason)];
+                ConstCounter::new(value).encode(denied.encode_family(&labels)?)?;
+            }
         }
         Ok(())
     }

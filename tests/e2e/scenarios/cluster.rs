@@ -28,7 +28,11 @@ pub fn without_the_proxy_pods_reach_what_is_outside_and_demands_nothing(world: &
         first.java(&servers.news.url()),
         "HTTP_1_1 200 welcome\nHTTP_2 200 welcome\n"
     );
+    servers.news.forget();
     let asking = first.pressure(&["-rate", "20", "-expect", "welcome", &servers.news.url()]);
+    until(Duration::from_secs(10), "steady requests arrive", || {
+        servers.news.requests().len() > 1
+    });
     let by_runtime = first.by_its_runtime();
     assert_eq!(by_runtime.curl(&servers.news.url()).status, 200);
     asking.stop().assert_all_answered();

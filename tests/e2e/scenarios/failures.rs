@@ -70,7 +70,7 @@ pub fn traffic_goes_on_while_the_api_server_is_away_and_an_agent_restarts(world:
         },
     );
     let answer = other.curl("http://catalog/");
-    assert_eq!(answer.status, 503, "it has no credential for this: {answer:?}");
+    assert_eq!(answer.status, 502, "it has no credential for this: {answer:?}");
     std::thread::park_timeout((begin + outage()).saturating_duration_since(Instant::now()));
     drop(api_server);
     eventually(

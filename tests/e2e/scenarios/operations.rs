@@ -39,8 +39,9 @@ pub fn status_and_helm_test_say_that_all_is_well(world: &World) {
         "{resources}"
     );
     for agent in installation.agents() {
-        let status = installation.ask(&agent, 8081, "/status");
-        assert!(status.contains("catalog"), "{status}");
+        let status = json(&installation.ask(&agent, 8081, "/status"));
+        assert_eq!(status["phase"], "ready", "{status}");
+        assert_eq!(status["hook"]["state"], "working", "{status}");
     }
     installation.cluster.helm(&[
         "test",

@@ -1,1 +1,46 @@
-//! idle
+//! Who has nothing to do writes nothing.
+
+use super::*;
+
+/// Seconds to watch; minutes are for a test by hand.
+const VARIABLE: &str = "CONTROLLER_IDLE_SECONDS";
+
+const CRS: usize = 100;
+
+#[tokio::test]
+async fn with_nothing_to_do_only_the_lease_is_written() {
+    let tp = Installation::new("idle").await;
+    let shop = tp.managed("shop").await;
+    tp.http("backend").await;
+    let way = tp.server.disturbed().await;
+    let _manager = tp
+        .manager_with("idle", json!({"executionIntervalMinutes": 1}))
+        .env("KUBECONFIG", way.kubeconfig())
+        .start();
+    let names: Vec<String> = (0..CRS).map(|number| format!("dest-{number}")).collect();
+    for (number, name) in names.iter().enumerate() {
+        // Some are in order, some are not.
+        let destination = if number % 4 == 0 { "missing" } else { "backend" };
+        tp.cr(&shop, name, destination).await;
+    }
+    for (number, name) in names.iter().enumerate() {
+        let reason = if number % 4 == 0 {
+            Reason::DestinationNotFound
+        } else {
+            Reason::ConfigurationSuccessful
+        };
+        tp.becomes(&shop, name, reason).await;
+    }
+    way.forget();
+    let seconds = std::env::var(VARIABLE).map_or(20, |seconds| seconds.parse().unwrap());
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let seen = way.writes();
+    let (leases, others): (Vec<_>, Vec<_>) = seen.into_iter().partition(|seen| seen.is_of("leases"));
+    assert_eq!(others, []);
+    let at_most = usize::try_from(seconds).unwrap() / 2 + 2;
+    assert!(
+        !leases.is_empty() && leases.len() <= at_most,
+        "{} renewals in {seconds} s",
+        leases.len()
+    );
+}

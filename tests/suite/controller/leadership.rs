@@ -1,1 +1,159 @@
-//! leadership
+//! Several managers, one of which works.
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::*;
+use crate::harness::api_server::{Disturbance, Instead, Seen};
+
+/// Longer than it takes until somebody else leads.
+const LATE: Duration = Duration::from_secs(25);
+
+async fn lease(tp: &Installation<'_>) -> LeaseSpec {
+    let leases: Api<Lease> = Api::namespaced(tp.client.clone(), &tp.namespace);
+    leases
+        .get("sap-transp-proxy-manager")
+        .await
+        .unwrap()
+        .spec
+        .unwrap()
+}
+
+fn signal(running: &Running, signal: Signal) {
+    let pid = i32::try_from(running.id()).unwrap();
+    kill(Pid::from_raw(pid), signal).expect("it is our child");
+}
+
+async fn until_leading(running: &Running) {
+    eventually("it leads", || async { leads(running).then_some(()) }).await;
+}
+
+/// Writes besides those of the lease.
+fn work(disturbance: &Disturbance) -> Vec<Seen> {
+    let writes = disturbance.writes().into_iter();
+    writes.filter(|seen| !seen.is_of("leases")).collect()
+}
+
+#[tokio::test]
+async fn a_standby_is_ready_and_takes_over_at_once_when_the_leader_stops() {
+    let tp = Installation::new("standby").await;
+    let shop = tp.managed("shop").await;
+    let mut leader = tp.manager("standby-leader").start();
+    until_leading(&leader).await;
+    let standby = tp.manager("standby").start();
+    eventually("the standby is ready", || async {
+        is_ready(&standby).then_some(())
+    })
+    .await;
+    assert!(!leads(&standby));
+    assert_eq!(leader.stop().code(), Some(0));
+    let begin = Instant::now();
+    until_leading(&standby).await;
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    tp.http("backend").await;
+    tp.cr(&shop, "orders", "backend").await;
+    tp.works(&shop, "orders").await;
+    assert_eq!(lease(&tp).await.lease_transitions, Some(1));
+}
+
+#[tokio::test]
+async fn a_leader_that_was_frozen_past_its_lease_writes_nothing() {
+    let tp = Installation::new("frozen").await;
+    let shop = tp.managed("shop").await;
+    tp.http("backend").await;
+    let ways = [tp.server.disturbed().await, tp.server.disturbed().await];
+    let start = |name: &str, way: &Disturbance| tp.manager(name).env("KUBECONFIG", way.kubeconfig()).start();
+    let first = start("frozen-first", &ways[0]);
+    until_leading(&first).await;
+    tp.cr(&shop, "before", "backend").await;
+    tp.works(&shop, "before").await;
+    let second = start("frozen-second", &ways[1]);
+    eventually("the second one is ready", || async {
+        is_ready(&second).then_some(())
+    })
+    .await;
+
+    // One more write is on its way when the first one freezes, and arrives when somebody else leads.
+    let late = |seen: &Seen| seen.method == "PATCH" && seen.is_of("under-way");
+    let begin = Instant::now();
+    ways[0].disturb_times(1, late, Instead::Late(LATE));
+    tp.cr(&shop, "under-way", "backend").await;
+    eventually("a write is under way", || async {
+        ways[0].writes().iter().any(late).then_some(())
+    })
+    .await;
+    signal(&first, Signal::SIGSTOP);
+    until_leading(&second).await;
+    tp.works(&shop, "under-way").await;
+    assert!(begin.elapsed() < LATE, "the machine is too slow for this test");
+    let written = version(&tp, &shop, "under-way").await;
+    tp.cr(&shop, "after", "backend").await;
+    tp.works(&shop, "after").await;
+    changes(&tp, &shop, 8080).await;
+    let term = lease(&tp).await;
+    eventually("the late write has arrived", || async {
+        (begin.elapsed() > LATE + Duration::from_secs(1)).then_some(())
+    })
+    .await;
+
+    ways[0].forget();
+    signal(&first, Signal::SIGCONT);
+    first.line("the first one has stepped down", |line| {
+        line["msg"] == "not leading any more"
+    });
+    changes(&tp, &shop, 8081).await;
+    assert_eq!(
+        version(&tp, &shop, "under-way").await,
+        written,
+        "the late write is refused"
+    );
+    assert_eq!(work(&ways[0]), [], "it wrote although somebody else leads");
+    let now = lease(&tp).await;
+    assert_eq!(
+        (now.holder_identity, now.lease_transitions),
+        (term.holder_identity, term.lease_transitions)
+    );
+    assert!(!leads(&first) && leads(&second));
+}
+
+async fn version(tp: &Installation<'_>, namespace: &str, name: &str) -> Option<String> {
+    tp.crs(namespace)
+        .get(name)
+        .await
+        .unwrap()
+        .metadata
+        .resource_version
+}
+
+/// The CR gets another port, and its Service too.
+async fn changes(tp: &Installation<'_>, namespace: &str, number: i32) {
+    let spec = json!({"service": {"port": number}});
+    tp.change(namespace, "before", spec).await;
+    eventually("somebody works", || async {
+        (port(&tp.virtual_ip("before").await).0 == number).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_manager_that_cannot_renew_stops_writing() {
+    let tp = Installation::new("renewal").await;
+    let shop = tp.managed("shop").await;
+    tp.http("backend").await;
+    let way = tp.server.disturbed().await;
+    let manager = tp.manager("renewal").env("KUBECONFIG", way.kubeconfig()).start();
+    until_leading(&manager).await;
+    way.disturb(|seen| seen.is_of("leases"), Instead::Status(500));
+    eventually("it leads no more", || async { (!leads(&manager)).then_some(()) }).await;
+    way.forget();
+    tp.cr(&shop, "orders", "backend").await;
+    eventually("it has tried to lead again and again", || async {
+        let tries = way.seen().into_iter().filter(|seen| seen.is_of("leases"));
+        (tries.count() >= 3).then_some(())
+    })
+    .await;
+    assert_eq!(work(&way), [], "the lease may be somebody else's");
+    way.calm();
+    tp.works(&shop, "orders").await;
+}

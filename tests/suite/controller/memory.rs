@@ -1,1 +1,112 @@
-//! memory
+//! How much memory a manager takes in a large cluster. By hand: filling one takes minutes.
+
+use futures_util::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::Pod;
+
+use super::*;
+
+const CRS: usize = 1_000;
+const SECRETS: usize = 30_000;
+const SERVICES: usize = 30_000;
+const PODS: usize = 10_000;
+/// In kB.
+const LIMIT: u64 = 64 << 10;
+
+/// Objects that are made at a time.
+const AT_ONCE: usize = 32;
+
+async fn make<K>(api: &Api<K>, count: usize, object: impl Fn(usize) -> Value)
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned + serde::Serialize,
+{
+    stream::iter(0..count)
+        .for_each_concurrent(AT_ONCE, |number| {
+            let object: K = serde_json::from_value(object(number)).unwrap();
+            async move {
+                let made = api.create(&PostParams::default(), &object).await;
+                made.expect("it is made");
+            }
+        })
+        .await;
+}
+
+/// What is resident now, at most so far, and how much of it now is no part of files.
+#[derive(Debug)]
+struct Memory {
+    now: u64,
+    most: u64,
+    anonymous: u64,
+}
+
+fn memory(running: &Running) -> Memory {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", running.id())).unwrap();
+    let value = |name: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    Memory {
+        now: value("VmRSS:"),
+        most: value("VmHWM:"),
+        anonymous: value("RssAnon:"),
+    }
+}
+
+#[tokio::test]
+#[ignore = "by hand: it takes minutes"]
+async fn a_large_cluster_fits_into_64_mib() {
+    let server = ApiServer::start().await;
+    let tp = Installation::on(&server, "large").await;
+    let (shop, foreign) = (tp.managed("shop").await, server.namespace("foreign").await);
+    tp.http("backend").await;
+    let client = server.client().await;
+    // Base64 of 4 KiB, as certificates are.
+    let data = "QUFB".repeat(1_400);
+    make::<Secret>(
+        &Api::namespaced(client.clone(), &foreign),
+        SECRETS,
+        |number| json!({"metadata": {"name": format!("secret-{number}")}, "data": {"key": data}}),
+    )
+    .await;
+    make::<Service>(&Api::namespaced(client.clone(), &foreign), SERVICES, |number| {
+        json!({
+            "metadata": {"name": format!("service-{number}"), "labels": {"app": format!("app-{number}")}},
+            "spec": {"clusterIP": "None", "ports": [{"port": 80, "protocol": "TCP"}]},
+        })
+    })
+    .await;
+    make::<Pod>(&Api::namespaced(client.clone(), &foreign), PODS, |number| {
+        json!({
+            "metadata": {"name": format!("pod-{number}")},
+            "spec": {"containers": [{"name": "c", "image": "i"}]},
+        })
+    })
+    .await;
+    make::<Destination>(&tp.crs(&shop), CRS, |number| {
+        json!({
+            "apiVersion": "destination.connectivity.api.sap/v1",
+            "kind": "Destination",
+            "metadata": {"name": format!("dest-{number}")},
+            "spec": {"destinationRef": {"name": "backend"}},
+        })
+    })
+    .await;
+    let begin = Instant::now();
+    let settings = json!({"logging": {"level": "info"}});
+    let mut manager = tp.manager_with("large", settings.clone()).start();
+    within(Duration::from_mins(5), "all CRs work", || async {
+        (tp.made().await.len() == 2 * CRS).then_some(())
+    })
+    .await;
+    tp.works(&shop, &format!("dest-{}", CRS - 1)).await;
+    let first = begin.elapsed();
+    let most = memory(&manager);
+    println!("{CRS} CRs made in {first:?}: {most:?} kB");
+    manager.stop();
+    let begin = Instant::now();
+    let manager = tp.manager_with("large-again", settings).start();
+    tp.cr(&shop, "one-more", "backend").await;
+    tp.works(&shop, "one-more").await;
+    let again = memory(&manager);
+    println!("restarted in {:?}: {again:?} kB", begin.elapsed());
+    assert!(most.most.max(again.most) <= LIMIT);
+}

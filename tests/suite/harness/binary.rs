@@ -1,7 +1,11 @@
 //! The program under test.
 
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 /// Names the program; without it, the one beside this test is taken.
 const VARIABLE: &str = "TRANSPARENT_PROXY";
@@ -25,6 +29,22 @@ fn beside_this_test() -> PathBuf {
         .nth(2)
         .expect("tests lie in deps/ of the profile's folder");
     profile.join("transparent-proxy")
+}
+
+/// The program, called by somebody without any privilege.
+pub fn as_nobody<S: AsRef<OsStr>>(arguments: &[S]) -> Output {
+    // Not everybody may enter the folders above the build.
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("transparent-proxy");
+    fs::copy(path(), &copy).unwrap();
+    let everybody = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(folder.path(), everybody).unwrap();
+    Command::new(copy)
+        .args(arguments)
+        .uid(65534)
+        .gid(65534)
+        .output()
+        .unwrap()
 }
 
 pub fn command() -> Command {

@@ -13,6 +13,8 @@ use crate::shell::{self, output};
 use crate::workspace;
 
 pub(super) const NAME: &str = "localhost/client:1";
+/// As examples/kubernetes/backend.yaml names it.
+const BUSYBOX: &str = "docker.io/library/busybox:1.37";
 /// What Java's HTTP client needs.
 const MODULES: &str = "java.base,java.net.http";
 const JAVA: &str = "/usr/lib/jvm/client";
@@ -34,6 +36,21 @@ pub(super) fn make(peers: &Peers) -> Result<PathBuf> {
         compressed: false,
     };
     let archive = folder().join("client.tar");
+    image.write(&archive)?;
+    Ok(archive)
+}
+
+/// What the manifests of the documentation take from Docker Hub, out of the busybox of this machine.
+pub(super) fn busybox() -> Result<PathBuf> {
+    let mut layer = Layer::new();
+    shell_and_tools(&mut layer)?;
+    let image = Image {
+        name: BUSYBOX.to_owned(),
+        layer,
+        settings: json!({"Env": ["PATH=/bin"], "Cmd": ["sh"]}),
+        compressed: false,
+    };
+    let archive = folder().join("busybox.tar");
     image.write(&archive)?;
     Ok(archive)
 }

@@ -82,6 +82,7 @@ async fn is_allowed(client: &Client, right: &Right) -> Result<bool, cluster::Err
                 resource: Some(right.resource.to_owned()),
                 subresource: right.subresource.map(str::to_owned),
                 namespace: right.namespace.clone(),
+                name: right.name.map(str::to_owned),
                 ..ResourceAttributes::default()
             }),
             ..SelfSubjectAccessReviewSpec::default()

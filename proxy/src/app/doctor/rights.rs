@@ -12,12 +12,16 @@ pub(super) struct Right {
     pub(super) group: &'static str,
     pub(super) resource: &'static str,
     pub(super) subresource: Option<&'static str>,
-    /// None for all of them.
+    /// None for all of them, as the next.
     pub(super) namespace: Option<String>,
+    pub(super) name: Option<&'static str>,
 }
 
 const DESTINATIONS: &str = "destination.connectivity.api.sap";
-const READ: [&str; 3] = ["get", "list", "watch"];
+const LEASES: &str = "coordination.k8s.io";
+const WATCH: [&str; 2] = ["list", "watch"];
+/// By which managers agree on one of them.
+const LEASE: &str = "sap-transp-proxy-manager";
 
 /// Without Secrets, for which see [`secrets`].
 pub(super) fn of(part: Part, namespace: &str, settings: &File) -> Vec<Right> {
@@ -29,34 +33,30 @@ pub(super) fn of(part: Part, namespace: &str, settings: &File) -> Vec<Right> {
             resource,
             subresource: None,
             namespace: namespace.map(str::to_owned),
+            name: None,
         }));
     };
     let here = Some(namespace);
-    add(&READ, DESTINATIONS, "destinations", None);
+    add(&WATCH, DESTINATIONS, "destinations", None);
     match part {
         Part::Agent | Part::Fallback => {
-            add(&READ, "", "services", here);
-            add(&READ, "", "pods", None);
+            add(&WATCH, "", "services", here);
+            add(&WATCH, "", "pods", None);
         }
         Part::Manager => {
-            add(&READ, "", "services", None);
+            add(&WATCH, "", "services", None);
             add(&["create", "patch", "delete"], "", "services", None);
-            add(
-                &["get", "create", "patch", "update"],
-                "coordination.k8s.io",
-                "leases",
-                here,
-            );
+            add(&["create"], LEASES, "leases", here);
         }
         Part::Healthcheck => {
-            add(&READ, "", "services", here);
-            add(&READ, "", "pods", here);
+            add(&WATCH, "", "services", here);
+            add(&WATCH, "", "pods", here);
         }
         Part::Run => {}
     }
     let watches_namespaces = matches!(part, Part::Manager | Part::Healthcheck);
     if watches_namespaces && settings.managed_namespaces_mode == ManagedNamespacesMode::LabelSelector {
-        add(&READ, "", "namespaces", None);
+        add(&WATCH, "", "namespaces", None);
     }
     if part == Part::Manager {
         all.push(Right {
@@ -65,7 +65,16 @@ pub(super) fn of(part: Part, namespace: &str, settings: &File) -> Vec<Right> {
             resource: "destinations",
             subresource: Some("status"),
             namespace: None,
+            name: None,
         });
+        all.extend(["get", "update"].map(|verb| Right {
+            verb,
+            group: LEASES,
+            resource: "leases",
+            subresource: None,
+            namespace: Some(namespace.to_owned()),
+            name: Some(LEASE),
+        }));
     }
     all
 }
@@ -82,9 +91,10 @@ pub(super) fn secrets(part: Part, namespace: &str, settings: &File) -> Vec<Right
         resource: "secrets",
         subresource: None,
         namespace: Some(namespace.to_owned()),
+        name: None,
     };
     namespaces
-        .flat_map(|namespace| ["list", "watch"].map(|verb| right(namespace, verb)))
+        .flat_map(|namespace| WATCH.map(|verb| right(namespace, verb)))
         .collect()
 }
 
@@ -93,6 +103,9 @@ impl fmt::Display for Right {
         write!(f, "{} {}", self.verb, self.resource)?;
         if let Some(subresource) = self.subresource {
             write!(f, "/{subresource}")?;
+        }
+        if let Some(name) = self.name {
+            write!(f, " {name}")?;
         }
         match &self.namespace {
             Some(namespace) => write!(f, " in {namespace}"),

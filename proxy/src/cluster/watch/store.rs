@@ -1,6 +1,6 @@
 //! What a watch knows: one writer, many readers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -60,10 +60,19 @@ pub struct Change<'a, T> {
     pub after: Option<&'a Arc<T>>,
 }
 
+type Objects<T> = HashMap<Key, Stored<T>>;
+
+#[derive(Debug)]
+struct Stored<T> {
+    object: Arc<T>,
+    /// The number of the last list that showed it, or of the one before the event that did.
+    list: u32,
+}
+
 /// Reads what a watch knows. Clones read the same.
 #[derive(Debug)]
 pub struct Reader<T> {
-    objects: Arc<RwLock<HashMap<Key, Arc<T>>>>,
+    objects: Arc<RwLock<Objects<T>>>,
     synced: watch::Receiver<bool>,
     changes: watch::Receiver<()>,
 }
@@ -80,7 +89,9 @@ impl<T> Clone for Reader<T> {
 
 impl<T> Reader<T> {
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<T>> {
-        self.read().get(&Key::new(namespace, name)).cloned()
+        let objects = self.read();
+        let stored = objects.get(&Key::new(namespace, name))?;
+        Some(Arc::clone(&stored.object))
     }
 
     /// Everything, in no order.
@@ -88,13 +99,14 @@ impl<T> Reader<T> {
         let objects = self.read();
         objects
             .iter()
-            .map(|(key, object)| (key.clone(), Arc::clone(object)))
+            .map(|(key, stored)| (key.clone(), Arc::clone(&stored.object)))
             .collect()
     }
 
     /// Looks at everything; nothing changes meanwhile, so `look` must be quick.
     pub fn for_each(&self, mut look: impl FnMut(&Key, &Arc<T>)) {
-        self.read().iter().for_each(|(key, object)| look(key, object));
+        let objects = self.read();
+        objects.iter().for_each(|(key, stored)| look(key, &stored.object));
     }
 
     pub fn len(&self) -> usize {
@@ -132,7 +144,7 @@ impl<T> Reader<T> {
         }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<Key, Arc<T>>> {
+    fn read(&self) -> RwLockReadGuard<'_, Objects<T>> {
         self.objects.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -141,13 +153,13 @@ type Keep<K, T> = Box<dyn Fn(K) -> Option<T> + Send>;
 type Changed<T> = Box<dyn FnMut(Change<'_, T>) + Send>;
 
 pub(super) struct Writer<K, T> {
-    objects: Arc<RwLock<HashMap<Key, Arc<T>>>>,
+    objects: Arc<RwLock<Objects<T>>>,
     synced: watch::Sender<bool>,
     changes: watch::Sender<()>,
     keep: Keep<K, T>,
     changed: Changed<T>,
-    /// What the list that is under way has shown so far.
-    seen: HashSet<Key>,
+    /// The number of the list that is under way, or of the last one.
+    list: u32,
 }
 
 pub(super) fn new<K, T>(
@@ -168,27 +180,25 @@ pub(super) fn new<K, T>(
         changes,
         keep: Box::new(keep),
         changed: Box::new(changed),
-        seen: HashSet::new(),
+        list: 0,
     };
     (reader, writer)
 }
 
 impl<K: Resource + 'static, T: PartialEq + Send + Sync + 'static> Sink<K> for Writer<K, T> {
     fn begin(&mut self) {
-        self.seen.clear();
+        self.list = self.list.wrapping_add(1);
     }
 
     fn listed(&mut self, object: K) {
-        self.seen.insert(Key::of(&object));
         self.applied(object);
     }
 
     fn finish(&mut self) {
-        let seen = std::mem::take(&mut self.seen);
         let gone: Vec<Key> = {
             let objects = self.write();
-            let unseen = objects.keys().filter(|key| !seen.contains(*key));
-            unseen.cloned().collect()
+            let unseen = objects.iter().filter(|(_, stored)| stored.list != self.list);
+            unseen.map(|(key, _)| key.clone()).collect()
         };
         for key in gone {
             self.replace(&key, None);
@@ -210,15 +220,21 @@ impl<K: Resource + 'static, T: PartialEq + Send + Sync + 'static> Sink<K> for Wr
 
 impl<K, T: PartialEq> Writer<K, T> {
     fn replace(&mut self, key: &Key, after: Option<T>) {
-        let before = self.write().get(key).cloned();
+        let before = self.seen(key);
         if before.as_deref() == after.as_ref() {
             return;
         }
         let after = after.map(Arc::new);
         match &after {
-            Some(after) => self.write().insert(key.clone(), Arc::clone(after)),
-            None => self.write().remove(key),
-        };
+            Some(after) => {
+                let stored = Stored {
+                    object: Arc::clone(after),
+                    list: self.list,
+                };
+                self.write().insert(key.clone(), stored);
+            }
+            None => drop(self.write().remove(key)),
+        }
         (self.changed)(Change {
             key,
             before: before.as_ref(),
@@ -227,7 +243,15 @@ impl<K, T: PartialEq> Writer<K, T> {
         self.changes.send_replace(());
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Key, Arc<T>>> {
+    /// What is stored of an object that was just told of.
+    fn seen(&self, key: &Key) -> Option<Arc<T>> {
+        let mut objects = self.write();
+        let stored = objects.get_mut(key)?;
+        stored.list = self.list;
+        Some(Arc::clone(&stored.object))
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Objects<T>> {
         self.objects.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

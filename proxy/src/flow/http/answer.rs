@@ -54,6 +54,11 @@ impl Named {
         }
     }
 
+    /// Asked for, or at a level at which everything is told.
+    fn logs_requests(&self) -> bool {
+        self.access_log || tracing::enabled!(tracing::Level::DEBUG)
+    }
+
     fn names(&self) -> Names<'_> {
         let Some(behalf) = &self.behalf else {
             return Names::of_destination(&self.destination);
@@ -156,7 +161,7 @@ impl Story {
         named.metrics.received();
         Self {
             started: Instant::now(),
-            line: named.access_log.then(|| Line::of(request)),
+            line: named.logs_requests().then(|| Line::of(request)),
             request_id: request_id::of(request.headers()),
             caller: Caller::of(request),
         }
@@ -219,17 +224,27 @@ impl Line {
     }
 
     fn log(&self, named: &Named, status: StatusCode, request_id: &HeaderValue, took: Duration) {
-        tracing::info!(
-            target: logging::ACCESS,
-            request_id = request_id.to_str().unwrap_or_default(),
-            destination = named.destination,
-            cr = named.behalf.as_deref().map(tracing::field::display),
-            method = %self.method,
-            path = self.path,
-            status = status.as_u16(),
-            milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-            "request"
-        );
+        /// With the same fields, wherever it goes.
+        macro_rules! line {
+            ($event:ident, $($target:tt)*) => {
+                tracing::$event!(
+                    $($target)*
+                    request_id = request_id.to_str().unwrap_or_default(),
+                    destination = named.destination,
+                    cr = named.behalf.as_deref().map(tracing::field::display),
+                    method = %self.method,
+                    path = self.path,
+                    status = status.as_u16(),
+                    milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                    "request"
+                )
+            };
+        }
+        if named.access_log {
+            line!(info, target: logging::ACCESS,);
+        } else {
+            line!(debug,);
+        }
     }
 }
 
