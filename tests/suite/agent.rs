@@ -2,12 +2,48 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::{Duration, SystemTime};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::agent::{BANK, Node, SHOP, STRANGER, exchange};
+use crate::harness::agent::{BANK, Entrance, Node, Running, SHOP, STRANGER, exchange};
 use crate::harness::api_server::ApiServer;
 use crate::harness::{node, wait};
 
+mod changes;
+mod end;
 mod fallback;
 mod hooked;
+mod outage;
+
+/// Reads from a stream until it has `text`.
+fn expect(stream: &mut TcpStream, text: &str) {
+    let mut read = vec![0; text.len()];
+    stream.read_exact(&mut read).expect("an answer");
+    assert_eq!(String::from_utf8_lossy(&read), text);
+}
+
+/// How long it takes until a condition holds.
+fn time_until(what: &str, condition: impl FnMut() -> bool) -> Duration {
+    let begin = SystemTime::now();
+    wait::until(what, condition);
+    begin.elapsed().expect("the clock goes on")
+}
+
+/// A node on which `my-dest` of the namespace `shop` leads to a server that says `hello`, with a
+/// pod of that namespace.
+async fn node_with_destination(server: &ApiServer) -> (Node, Entrance) {
+    let node = Node::new(server).await;
+    let web = node.web("hello");
+    node.secret("backend", json!({"Type": "HTTP", "URL": web})).await;
+    let entrance = node.destination("my-dest", to("backend"), "http").await;
+    (node, entrance)
+}
+
+fn to(destination: &str) -> Value {
+    json!({"destinationRef": {"name": destination}})
+}
+
+fn to_everybody(destination: &str) -> Value {
+    json!({"destinationRef": {"name": destination}, "accessControl": {"scope": "clusterWide"}})
+}

@@ -369,7 +369,7 @@ impl Running<'_> {
         };
         let drained = tokio::select! {
             drained = finishing => drained,
-            _again = in_cluster::asked_to_stop() => {
+            () = in_cluster::asked_again() => {
                 drain.cut();
                 drain.finish(Duration::ZERO).await
             }

@@ -109,19 +109,28 @@ pub(super) async fn asked_to_stop() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Resolves when it is asked for a second time: somebody does not want to wait.
+pub(super) async fn asked_again() {
+    STOP_AT_ONCE.cancelled().await;
+}
+
 /// Signals are the process's, whoever waits for them.
 static STOP: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::new);
+static STOP_AT_ONCE: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::new);
 
 /// From now on such signals do not end the process: a start that takes long is asked, too.
 fn listen_for_signals() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => info!(signal = "SIGTERM", "stopping"),
-            _ = interrupt.recv() => info!(signal = "SIGINT", "stopping"),
+        for asked in [&STOP, &STOP_AT_ONCE] {
+            let signal = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            info!(signal, "stopping");
+            asked.cancel();
         }
-        STOP.cancel();
     });
     Ok(())
 }

@@ -7,11 +7,7 @@ async fn a_pod_reaches_its_destination_and_a_foreign_one_is_refused_at_once() {
     if !node::privileged() {
         return;
     }
-    let node = Node::new(ApiServer::shared().await).await;
-    node.secret("backend", json!({"Type": "HTTP", "URL": node.web("hello")}))
-        .await;
-    let spec = json!({"destinationRef": {"name": "backend"}});
-    let entrance = node.destination("my-dest", spec, "http").await;
+    let (node, entrance) = node_with_destination(ApiServer::shared().await).await;
     let (shop, bank) = (node.shop.clone(), node.bank.clone());
     let own = node.pod(&shop, "app", SHOP).await;
     let foreign = node.pod(&bank, "app", BANK).await;
@@ -34,4 +30,76 @@ async fn a_pod_reaches_its_destination_and_a_foreign_one_is_refused_at_once() {
     );
     let sample = r#"tp_scope_refused_total{reason="other_namespace",at="connect"}"#;
     assert_eq!(agent.metric(9494, sample), Some(1.0));
+    assert_eq!(agent.metric(9494, "tp_ebpf_attached"), Some(1.0));
+}
+
+/// Its container may connect before the API server has told of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_has_just_begun_is_let_in_or_refused_as_any_other() {
+    if !node::privileged() {
+        return;
+    }
+    let (node, entrance) = node_with_destination(ApiServer::shared().await).await;
+    let (shop, bank) = (node.shop.clone(), node.bank.clone());
+    let _agent = node.agent("agent-new-pod").start();
+    let own = node.pod(&shop, "new", SHOP).await;
+    let answer = own.run(|| exchange(TcpStream::connect(entrance.virtual_address).unwrap(), ""));
+    assert!(answer.ends_with("hello"), "{answer}");
+    let foreign = node.pod(&bank, "new", BANK).await;
+    let answer = foreign.run(|| match TcpStream::connect(entrance.virtual_address) {
+        Ok(stream) => exchange(stream, ""),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+            String::new()
+        }
+    });
+    assert_eq!(answer, "");
+}
+
+/// Whose connections come without the kernel's word: from nodes without an agent, or to the
+/// address of the agent's pod.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_to_the_target_port_is_known_by_its_address() {
+    if !node::privileged() {
+        return;
+    }
+    let (node, entrance) = node_with_destination(ApiServer::shared().await).await;
+    let (shop, bank) = (node.shop.clone(), node.bank.clone());
+    node.pod_elsewhere(&shop, "app", SHOP).await;
+    node.pod_elsewhere(&bank, "app", BANK).await;
+    let agent = node.agent("agent-direct").start();
+    let watched = |agent: &Running| {
+        agent.status()["facts"]
+            .to_string()
+            .contains(r#""all pods are watched","value":"yes""#)
+    };
+    assert!(
+        !watched(&agent),
+        "before the first one nobody has to know all pods"
+    );
+    assert!(node.ask(SHOP, entrance.port, "").ends_with("hello"));
+    assert_eq!(node.ask(BANK, entrance.port, ""), "");
+    assert!(watched(&agent));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_hook_cannot_be_attached_the_services_serve() {
+    if !node::privileged() {
+        return;
+    }
+    let (node, entrance) = node_with_destination(ApiServer::shared().await).await;
+    let shop = node.shop.clone();
+    node.pod_object(&shop, "app", SHOP).await;
+    let agent = node
+        .agent("agent-no-hook")
+        .setting("ebpf", json!({"cgroupRoot": "/proc/nowhere"}))
+        .start();
+    let hook = &agent.status()["hook"];
+    assert_eq!(hook["state"], "failed");
+    assert!(
+        hook["reason"].as_str().unwrap().contains("/proc/nowhere"),
+        "{hook}"
+    );
+    assert_eq!(agent.metric(9494, "tp_ebpf_attached"), Some(0.0));
+    assert!(node.ask(SHOP, entrance.port, "").ends_with("hello"));
 }

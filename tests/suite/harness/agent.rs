@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use k8s_openapi::api::core::v1::{Namespace, Pod as ApiPod, Secret, Service};
+use k8s_openapi::api::core::v1::{Pod as ApiPod, Secret, Service};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Client, Resource};
 use serde::Serialize;
@@ -39,6 +39,7 @@ pub struct Node {
     pub client: Client,
     /// The way from the node to the API server.
     pub way: Disturbance,
+    more_ways: Mutex<Vec<Disturbance>>,
     /// The installation namespace, and two of users.
     pub installation: String,
     pub shop: String,
@@ -85,6 +86,7 @@ impl Node {
         Self {
             client: server.client().await,
             way: server.disturbed_at(listener).await,
+            more_ways: Mutex::default(),
             name: format!("node-{installation}"),
             installation,
             shop,
@@ -127,24 +129,42 @@ impl Node {
 
     /// The object alone; gives its UID.
     pub async fn pod_object(&self, namespace: &str, name: &str, last: u8) -> String {
+        self.pod_on(&self.name, namespace, name, last).await
+    }
+
+    /// On another node.
+    pub async fn pod_elsewhere(&self, namespace: &str, name: &str, last: u8) {
+        self.pod_on("elsewhere", namespace, name, last).await;
+    }
+
+    /// All its containers have ended.
+    pub async fn end_pod(&self, namespace: &str, name: &str) {
+        self.pod_status(namespace, name, json!({"phase": "Succeeded"}))
+            .await;
+    }
+
+    async fn pod_on(&self, node: &str, namespace: &str, name: &str, last: u8) -> String {
         let address = self.address(last);
         let pods: Api<ApiPod> = Api::namespaced(self.client.clone(), namespace);
         let pod = object(json!({
             "metadata": {"name": name},
-            "spec": {"nodeName": self.name, "containers": [{"name": "app", "image": "app"}]},
+            "spec": {"nodeName": node, "containers": [{"name": "app", "image": "app"}]},
         }));
         let pod = pods
             .create(&PostParams::default(), &pod)
             .await
             .expect("the pod is created");
-        let status = json!({"status": {
-            "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
-        }});
-        let patch = Patch::Merge(&status);
+        let status = json!({"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]});
+        self.pod_status(namespace, name, status).await;
+        pod.metadata.uid.expect("the API server gives one")
+    }
+
+    async fn pod_status(&self, namespace: &str, name: &str, status: Value) {
+        let pods: Api<ApiPod> = Api::namespaced(self.client.clone(), namespace);
+        let patch = Patch::Merge(json!({"status": status}));
         pods.patch_status(name, &PatchParams::default(), &patch)
             .await
-            .expect("the pod has an address");
-        pod.metadata.uid.expect("the API server gives one")
+            .expect("the pod has a status");
     }
 
     /// A destination, as a Secret.
@@ -201,6 +221,17 @@ impl Node {
             virtual_address: SocketAddr::new(address.parse().expect("an address"), 80),
             port,
         }
+    }
+
+    pub async fn service_port(&self, name: &str, port: u16) {
+        let services: Api<Service> = self.in_installation();
+        let patch = Patch::Json::<()>(object(json!([
+            {"op": "replace", "path": "/spec/ports/0/port", "value": port},
+        ])));
+        services
+            .patch(name, &PatchParams::default(), &patch)
+            .await
+            .expect("the port is changed");
     }
 
     pub async fn cr(&self, name: &str, spec: Value) {
@@ -283,6 +314,10 @@ impl Node {
 
     /// A stream from one of the addresses of pods to a port of the agent: how it comes by kube-proxy.
     pub fn connect(&self, from: u8, port: u16) -> TcpStream {
+        self.try_connect(from, port).expect("the agent listens")
+    }
+
+    fn try_connect(&self, from: u8, port: u16) -> std::io::Result<TcpStream> {
         let (from, to) = (self.address(from), self.agent_address());
         let connect = move || {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
@@ -298,14 +333,51 @@ impl Node {
                 connect()
             }))
         });
-        let stream = stream.expect("the agent listens");
-        stream.set_read_timeout(Some(tcp::PATIENCE)).unwrap();
-        stream
+        let stream = stream?;
+        stream.set_read_timeout(Some(tcp::PATIENCE))?;
+        Ok(stream)
+    }
+
+    /// The same where perhaps nobody listens.
+    pub fn try_ask(&self, from: u8, port: u16) -> Option<String> {
+        self.try_connect(from, port)
+            .ok()
+            .map(|stream| exchange(stream, ""))
     }
 
     /// The answer to a GET from one of the addresses of pods; nothing after a reset.
     pub fn ask(&self, from: u8, port: u16, fields: &str) -> String {
         exchange(self.connect(from, port), fields)
+    }
+
+    /// An agent in a pod of its own beside the first one, as in an update.
+    pub async fn second_agent(&self, server: &ApiServer, name: &str) -> AgentProcess {
+        let place = Pod::new(NetworkNamespace::new(), self.kubepods.child("podsecond"));
+        let address = format!("10.246.{}", self.number);
+        place.namespace.cable("pods", &self.pods, "second");
+        place.namespace.address("pods", &format!("{address}.1/24"));
+        self.pods.address("second", &format!("{address}.2/24"));
+        place
+            .namespace
+            .cable("upstream", &self.upstream.namespace, "second");
+        place.namespace.address("upstream", "10.245.1.1/24");
+        self.upstream.namespace.address("second", "10.245.1.2/24");
+        place
+            .namespace
+            .ip(&format!("route add {UPSTREAM} via 10.245.1.2"));
+        let listener = place.run(|| TcpListener::bind("127.0.0.1:0").expect("a port"));
+        let way = server.disturbed_at(listener).await;
+        let mut second = self.agent(name);
+        let first = self.agent_address().to_string();
+        for argument in &mut second.arguments {
+            *argument = argument
+                .replace(&first, &format!("{address}.1"))
+                .replace("agent-1", "agent-2");
+        }
+        second.place = place;
+        second.kubeconfig = way.kubeconfig();
+        self.more_ways.lock().unwrap().push(way);
+        second
     }
 
     /// Settings and command line for an agent of this node.
@@ -383,21 +455,6 @@ impl AgentProcess {
 
     pub fn setting(mut self, name: &str, value: Value) -> Self {
         self.settings[name] = value;
-        self
-    }
-
-    /// Another agent beside the first one.
-    pub fn beside(mut self) -> Self {
-        for argument in &mut self.arguments {
-            for (first, other) in [
-                ("8081", "8082"),
-                ("9494", "9594"),
-                ("9495", "9595"),
-                ("agent-1", "agent-2"),
-            ] {
-                *argument = argument.replace(first, other);
-            }
-        }
         self
     }
 
@@ -562,10 +619,4 @@ impl Drop for Running {
             self.child.wait().ok();
         }
     }
-}
-
-/// Deletes what a test has made; the API server keeps namespaces that nobody empties.
-pub async fn delete_namespace(client: &Client, name: &str) {
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    namespaces.delete(name, &DeleteParams::default()).await.ok();
 }
