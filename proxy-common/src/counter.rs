@@ -37,6 +37,7 @@ impl Counter {
 
     /// A mapped address is IPv4.
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "there are few counters")]
     pub const fn slot(self, is_v4: bool) -> u32 {
         if is_v4 {
             self.index()

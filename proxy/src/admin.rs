@@ -65,7 +65,7 @@ impl Admin {
         if request.uri().path() == log_level::PATH {
             return log_level::answer(request, &self.log, on_loopback).await;
         }
-        if let Err(refused) = server::refuse_writing(request.method()) {
+        if let Some(refused) = server::refuse_writing(request.method()) {
             return refused;
         }
         let html = server::wants_html(&request);

@@ -13,6 +13,7 @@ pub mod stream;
 
 pub use self::endpoint::{Endpoint, Parts, Plane};
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tracing::{Instrument as _, Span, warn};
@@ -20,6 +21,7 @@ use tracing::{Instrument as _, Span, warn};
 use self::endpoint::Beginning;
 use crate::accept::Accepted;
 use crate::lifecycle::workers::Workers;
+use crate::telemetry::connections::{self, Listed};
 
 /// Lets a worker serve one connection to the endpoint whose listener accepted it.
 #[expect(
@@ -50,18 +52,32 @@ async fn serve(accepted: Accepted, endpoint: Arc<Endpoint>) {
         Beginning::NoTcp(service) => stream::refuse_connection(accepted, &service),
         Beginning::Http => {
             let Accepted {
+                id,
                 stream,
                 peer,
                 drain,
                 permit,
-                ..
             } = accepted;
+            let listed = list(id, peer, &endpoint);
+            let entry = Arc::clone(listed.entry());
             // A connection that began as HTTP stays that, also if the destination becomes another type.
-            let resolve = move |head: &::http::HeaderMap| endpoint.resolve(head);
+            let resolve = move |head: &::http::HeaderMap| {
+                entry.touch();
+                endpoint.resolve(head)
+            };
             http::serve_connection(stream, peer, resolve, drain).await;
-            drop(permit);
+            drop((listed, permit));
         }
     }
+}
+
+/// Among the open connections. Each request may lead to another target.
+fn list(id: u64, peer: SocketAddr, endpoint: &Endpoint) -> Listed {
+    let connections = &endpoint.parts().tcp.connections;
+    let (destination, target) = (endpoint.label().to_string(), "-".to_owned());
+    let listed = connections.open(connections::HTTP, id, destination, peer, target);
+    listed.entry().set_state(connections::State::Open);
+    listed
 }
 
 #[cfg(test)]

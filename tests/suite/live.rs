@@ -339,6 +339,41 @@ fn metrics_count_what_happened() {
 }
 
 #[test]
+fn open_connections_are_listed_until_they_end() {
+    if !privileged() {
+        return;
+    }
+    let cgroup = Cgroup::new();
+    let metrics = tcp::nobody();
+    let proxy = Proxy::for_test("live-connections")
+        .destination("my-dest", http_to(tcp::saying("hello")))
+        .option("--metrics")
+        .option(metrics.to_string());
+    let serving = proxy.serve(&cgroup);
+    let listed = || {
+        let answer = tcp::get(metrics, "/debug/connections");
+        let body = answer.split_once("\r\n\r\n").expect("a body").1;
+        serde_json::from_str::<Value>(body).expect("JSON")
+    };
+    let mut connection = cgroup.run(|| tcp::connect(serving.address("my-dest")));
+    connection
+        .write_all(b"GET / HTTP/1.1\r\nHost: my-dest\r\n\r\n")
+        .unwrap();
+    assert!(tcp::read_head(&mut connection).is_some());
+    let open = listed();
+    assert_eq!(
+        (&open[0]["protocol"], &open[0]["destination"]),
+        (&"http".into(), &"my-dest".into())
+    );
+    assert_eq!(
+        (&open[0]["state"], &open[0]["bytes_from_app"]),
+        (&"open".into(), &Value::Null)
+    );
+    drop(connection);
+    wait::until("the connection is gone", || listed() == serde_json::json!([]));
+}
+
+#[test]
 fn no_secret_is_among_the_arguments_of_any_process_or_in_the_environment_of_cmd() {
     if !privileged() {
         return;

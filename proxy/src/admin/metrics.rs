@@ -15,9 +15,9 @@ pub(super) const PATH: &str = "/metrics";
 pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, drain: DrainSignal) {
     server::serve(listener, drain, move |request| {
         let page = match server::refuse_writing(request.method()) {
-            Err(refused) => refused,
-            Ok(()) if request.uri().path() == PATH => answer(&metrics, &request),
-            Ok(()) => not_found(PATH),
+            Some(refused) => refused,
+            None if request.uri().path() == PATH => answer(&metrics, &request),
+            None => not_found(PATH),
         };
         async { page }
     })

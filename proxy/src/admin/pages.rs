@@ -79,8 +79,8 @@ pub(super) fn connections(open: &[Snapshot]) -> String {
                 one.state.as_str().to_owned(),
                 format!("{:.1} s", one.age_seconds),
                 format!("{:.1} s", one.idle_seconds),
-                one.bytes_from_app.to_string(),
-                one.bytes_from_target.to_string(),
+                or_dash(one.bytes_from_app.map(|bytes| bytes.to_string())),
+                or_dash(one.bytes_from_target.map(|bytes| bytes.to_string())),
             ];
             (Mark::None, cells)
         }),

@@ -86,7 +86,7 @@ pub async fn serve(listener: TcpListener, probes: Arc<Probes>, drain: DrainSigna
 
 impl Probes {
     fn answer<B>(&self, request: &Request<B>, draining: bool) -> Page {
-        if let Err(refused) = server::refuse_writing(request.method()) {
+        if let Some(refused) = server::refuse_writing(request.method()) {
             return refused;
         }
         match request.uri().path() {

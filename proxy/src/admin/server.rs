@@ -77,15 +77,15 @@ where
 }
 
 /// The answer to whoever wants more than to read.
-pub(crate) fn refuse_writing(method: &Method) -> Result<(), Page> {
+pub(crate) fn refuse_writing(method: &Method) -> Option<Page> {
     if matches!(*method, Method::GET | Method::HEAD) {
-        return Ok(());
+        return None;
     }
     let mut refused = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
     refused
         .headers_mut()
         .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-    Err(refused)
+    Some(refused)
 }
 
 /// Browsers name `text/html` first; everything else gets JSON.

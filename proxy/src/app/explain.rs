@@ -106,7 +106,10 @@ fn table(open: &[Snapshot]) -> String {
     rows.iter().map(line).collect()
 }
 
-fn bytes(count: u64) -> String {
+fn bytes(count: Option<u64>) -> String {
+    let Some(count) = count else {
+        return "-".to_owned();
+    };
     match count {
         0..10_240 => format!("{count} B"),
         10_240..10_485_760 => format!("{} KiB", count >> 10),
@@ -138,8 +141,8 @@ mod tests {
             state: State::AppEnded,
             age_seconds: 61.04,
             idle_seconds: 0.5,
-            bytes_from_app: 500,
-            bytes_from_target: 20 << 20,
+            bytes_from_app: Some(500),
+            bytes_from_target: Some(20 << 20),
         };
         insta::assert_snapshot!(table(&[one]), @r"
         ID  PROTOCOL  SOURCE           DESTINATION  TARGET           STATE      AGE     IDLE   FROM APP  FROM TARGET

@@ -96,6 +96,11 @@ impl Endpoint {
         self.plane.store(Arc::new(plane));
     }
 
+    /// Names the connections.
+    pub(super) fn label(&self) -> &DestinationName {
+        &self.label
+    }
+
     pub fn is_tcp(&self) -> bool {
         match **self.plane.load() {
             Plane::Tcp(_) | Plane::NoTcp(_) => true,

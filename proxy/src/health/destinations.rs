@@ -92,7 +92,7 @@ mod tests {
 
     use super::*;
 
-    fn row(namespace: &str, name: &str, status: Value) -> Arc<Row> {
+    fn row(namespace: &str, name: &str, status: &Value) -> Arc<Row> {
         let cr = json!({
             "apiVersion": "destination.connectivity.api.sap/v1",
             "kind": "Destination",
@@ -113,9 +113,9 @@ mod tests {
     #[test]
     fn names_and_values_are_those_that_tools_look_for() {
         let all = Destinations::of(vec![
-            row("shop", "b", json!({})),
-            row("shop", "a", condition("True")),
-            row("bank", "z", condition("False")),
+            row("shop", "b", &json!({})),
+            row("shop", "a", &condition("True")),
+            row("bank", "z", &condition("False")),
         ]);
         let json = serde_json::to_value(&all).unwrap();
         assert_eq!(
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn the_whole_is_as_good_as_its_parts() {
         let level = |statuses: &[&str]| {
-            let rows = statuses.iter().map(|status| row("shop", "a", condition(status)));
+            let rows = statuses.iter().map(|status| row("shop", "a", &condition(status)));
             Destinations::of(rows.collect()).status
         };
         assert_eq!(level(&[]), Level::Ok);

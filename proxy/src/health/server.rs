@@ -21,7 +21,7 @@ pub async fn serve(listener: TcpListener, installation: Arc<Installation>, drain
 
 impl Installation {
     async fn answer<B>(&self, request: &Request<B>) -> Page {
-        if let Err(refused) = server::refuse_writing(request.method()) {
+        if let Some(refused) = server::refuse_writing(request.method()) {
             return refused;
         }
         match request.uri().path() {

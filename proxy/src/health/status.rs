@@ -153,7 +153,7 @@ impl Component {
     }
 
     /// `problems` are worth a warning.
-    fn warning_if_any(problems: Vec<String>) -> Self {
+    fn warning_if_any(problems: &[String]) -> Self {
         if problems.is_empty() {
             Self::ok()
         } else {
@@ -174,7 +174,7 @@ fn manager(pods: &[Arc<Pod>], silence: Option<Duration>) -> Component {
             silence.as_secs() / 60
         )
     }));
-    Component::warning_if_any(problems)
+    Component::warning_if_any(&problems)
 }
 
 /// The pods that both planes are in.
@@ -199,7 +199,7 @@ impl<'a> Proxies<'a> {
             return Component::bad(Level::Critical, problem);
         }
         let problems = not_ready(&self.pods).into_iter().chain(self.hook_problem());
-        Component::warning_if_any(problems.collect())
+        Component::warning_if_any(&problems.collect::<Vec<_>>())
     }
 
     fn with_places(&self) -> Component {

@@ -79,9 +79,13 @@ pub struct Snapshot {
     pub state: State,
     pub age_seconds: f64,
     pub idle_seconds: f64,
-    pub bytes_from_app: u64,
-    pub bytes_from_target: u64,
+    /// None where nobody counts them.
+    pub bytes_from_app: Option<u64>,
+    pub bytes_from_target: Option<u64>,
 }
+
+/// The protocol whose connections lead to a target per request, and whose bytes nobody counts.
+pub const HTTP: &str = "http";
 
 impl Connections {
     /// Adds a connection that is about to be made.
@@ -135,6 +139,11 @@ impl Connections {
 }
 
 impl Entry {
+    /// Something happened, whatever it was.
+    pub fn touch(&self) {
+        self.moved(Direction::FromApp, 0, Instant::now());
+    }
+
     /// Counts bytes that were passed on.
     pub fn moved(&self, direction: Direction, bytes: usize, now: Instant) {
         let counter = match direction {
@@ -166,6 +175,10 @@ impl Entry {
         self.opened + Duration::from_millis(self.active.load(Ordering::Relaxed))
     }
 
+    fn counted(&self, direction: Direction) -> Option<u64> {
+        (self.protocol != HTTP).then(|| self.bytes(direction))
+    }
+
     fn state(&self) -> State {
         match self.state.load(Ordering::Relaxed) {
             0 => State::Dialling,
@@ -185,8 +198,8 @@ impl Entry {
             state: self.state(),
             age_seconds: now.duration_since(self.opened).as_secs_f64(),
             idle_seconds: now.duration_since(self.last_active()).as_secs_f64(),
-            bytes_from_app: self.bytes(Direction::FromApp),
-            bytes_from_target: self.bytes(Direction::FromTarget),
+            bytes_from_app: self.counted(Direction::FromApp),
+            bytes_from_target: self.counted(Direction::FromTarget),
         }
     }
 }
@@ -223,7 +236,7 @@ mod tests {
         let all = connections.snapshot();
         assert_eq!(
             (all.len(), all[0].bytes_from_app, all[0].state),
-            (1, 5, State::Open)
+            (1, Some(5), State::Open)
         );
         assert!((all[0].age_seconds - 5.0).abs() < 0.1, "{all:?}");
         assert!((all[0].idle_seconds - 3.0).abs() < 0.1, "{all:?}");

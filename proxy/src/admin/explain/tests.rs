@@ -194,9 +194,9 @@ fn the_hook_is_not_there_for_some_reason() {
     let told = cases.map(|(hook, self_test, fallback)| {
         let mut report = report();
         report.agent = Agent {
+            fallback,
             hook,
             self_test,
-            fallback,
             ..report.agent
         };
         about("hook", &report)

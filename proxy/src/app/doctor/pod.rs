@@ -10,9 +10,12 @@ use crate::config::kubernetes::File;
 /// What is to run here: as was said, else what this container runs.
 pub(super) fn part(arguments: &Doctor) -> Part {
     let in_pod = arguments.namespace.is_some();
-    arguments.role.unwrap_or_else(|| match in_pod {
-        true => of_first_process(&fs::read("/proc/1/cmdline").unwrap_or_default()),
-        false => Part::Run,
+    arguments.role.unwrap_or_else(|| {
+        if in_pod {
+            of_first_process(&fs::read("/proc/1/cmdline").unwrap_or_default())
+        } else {
+            Part::Run
+        }
     })
 }
 

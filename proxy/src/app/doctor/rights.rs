@@ -124,8 +124,10 @@ mod tests {
 
     #[test]
     fn each_role_needs_what_it_does() {
-        let mut settings = File::default();
-        settings.managed_namespaces_mode = ManagedNamespacesMode::LabelSelector;
+        let mut settings = File {
+            managed_namespaces_mode: ManagedNamespacesMode::LabelSelector,
+            ..File::default()
+        };
         settings.secrets.namespaces = vec!["shop".into()];
         let all = [Part::Agent, Part::Fallback, Part::Manager, Part::Healthcheck].map(|part| {
             let (rights, secrets) = (of(part, "tp", &settings), secrets(part, "tp", &settings));

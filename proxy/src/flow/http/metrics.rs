@@ -5,15 +5,10 @@ use std::time::Duration;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::resolve::destination::DestinationName;
-
-/// From an answer out of a cache nearby to one that was nearly given up.
-const SECONDS: [f64; 12] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0,
-];
+use crate::telemetry::durations::Durations;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfDestination {
@@ -28,29 +23,15 @@ struct OfError {
 }
 
 /// All metrics of the plane. Clones share them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct HttpMetrics {
     received: Counter,
     answered: Counter,
-    seconds: Histogram,
+    seconds: Durations,
     received_by_destination: Family<OfDestination, Counter>,
     answered_by_destination: Family<OfDestination, Counter>,
     repeated: Family<OfDestination, Counter>,
     errors: Family<OfError, Counter>,
-}
-
-impl Default for HttpMetrics {
-    fn default() -> Self {
-        Self {
-            received: Counter::default(),
-            answered: Counter::default(),
-            seconds: Histogram::new(SECONDS),
-            received_by_destination: Family::default(),
-            answered_by_destination: Family::default(),
-            repeated: Family::default(),
-            errors: Family::default(),
-        }
-    }
 }
 
 impl HttpMetrics {
@@ -115,7 +96,7 @@ pub(super) struct DestinationMetrics {
     received: [Counter; 2],
     answered: [Counter; 2],
     pub repeated: Counter,
-    seconds: Histogram,
+    seconds: Durations,
     errors: Family<OfError, Counter>,
     destination: String,
 }
@@ -137,7 +118,7 @@ impl DestinationMetrics {
 
     /// The application has its answer, whatever that is.
     pub(super) fn finished(&self, took: Duration) {
-        self.seconds.observe(took.as_secs_f64());
+        self.seconds.observe(took);
     }
 
     pub(super) fn failed(&self, error: &'static str) {

@@ -392,7 +392,10 @@ async fn an_open_connection_shows_its_state_and_bytes() {
     assert_eq!(open[0].destination, "db");
     assert_eq!(open[0].source, app.local_addr().unwrap());
     assert_eq!(open[0].target, setup.target.local_addr().unwrap().to_string());
-    assert_eq!((open[0].bytes_from_app, open[0].state), (5, State::TargetEnded));
+    assert_eq!(
+        (open[0].bytes_from_app, open[0].state),
+        (Some(5), State::TargetEnded)
+    );
     assert_eq!(setup.metrics.open.get(), 1);
 }
 

@@ -179,9 +179,11 @@ fn check_suffix(
     Ok(())
 }
 
+type Labels = Vec<(String, String)>;
+
 /// Cumulative, and complete.
 fn check_buckets(name: &str, family: &Family) -> Result<(), String> {
-    let mut buckets: BTreeMap<Vec<(String, String)>, Vec<(f64, f64)>> = BTreeMap::new();
+    let mut buckets: BTreeMap<Labels, Vec<(f64, f64)>> = BTreeMap::new();
     let mut counts = BTreeMap::new();
     for (series, value) in &family.samples {
         let (sample, labels) = split(series)?;
@@ -222,8 +224,8 @@ fn split(series: &str) -> Result<(&str, &str), String> {
     }
 }
 
-fn parse_labels(mut text: &str) -> Result<Vec<(String, String)>, String> {
-    let mut labels: Vec<(String, String)> = Vec::new();
+fn parse_labels(mut text: &str) -> Result<Labels, String> {
+    let mut labels = Labels::new();
     while !text.is_empty() {
         let (name, rest) = text.split_once("=\"").ok_or("a label without value")?;
         let end = end_of_value(rest).ok_or("a value without end")?;
