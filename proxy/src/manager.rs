@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use kube::{Api, Client};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
 use self::lease::{Elector, Leadership, Timing};
@@ -39,7 +39,7 @@ use self::reconcile::Reconciler;
 use self::terms::Terms;
 use self::world::{Sources, World};
 use self::writer::Writer;
-use crate::cluster::watch::Watches;
+use crate::cluster::watch::{Task, Watches};
 use crate::config::kubernetes::ManagedNamespacesMode;
 use crate::resolve::source::secrets;
 
@@ -83,12 +83,14 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// Watches begin here; nothing is written before [`Self::run`].
+    /// Watches begin here, `feeding` among them, which is what feeds the sources of destinations;
+    /// nothing is written before [`Self::run`].
     pub fn new(
         config: Config,
         client: &Client,
         watches: &Watches,
         destinations: Destinations,
+        feeding: Vec<Task>,
         metrics: Metrics,
     ) -> Self {
         let queue = Queue::default();
@@ -100,7 +102,7 @@ impl Manager {
         };
         let (world, watching) = World::watch(&installation, &sources, &queue);
         let mut tasks = JoinSet::new();
-        for task in watching {
+        for task in watching.into_iter().chain(feeding) {
             tasks.spawn(async { match task.await {} });
         }
         // Never the same for two processes, whatever their pods are called.
@@ -114,6 +116,7 @@ impl Manager {
             writer: Writer {
                 client: client.clone(),
                 installation,
+                pod: config.pod.clone(),
                 leadership: leadership.clone(),
                 metrics,
             },
@@ -135,7 +138,7 @@ impl Manager {
     }
 
     /// Works whenever it leads, until `stop` resolves.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), Broken> {
         let mut changes = self.reconciler.destinations.changes();
         let (world, queue) = (Arc::clone(&self.reconciler.world), self.queue.clone());
         self.tasks.spawn(async move {
@@ -155,16 +158,23 @@ impl Manager {
             let _ = released.await;
         }));
         let mut terms = Terms::new(self.config, self.queue, self.reconciler, self.leadership);
-        tokio::select! {
-            () = terms.serve() => {}
-            () = stop => {}
-        }
+        let ended = tokio::select! {
+            broken = terms.serve() => Err(broken),
+            Some(Err(panic)) = self.tasks.join_next() => Err(Broken(panic)),
+            () = stop => Ok(()),
+        };
         terms.finish().await;
         // Only now, when nothing is written any more, may somebody else begin.
         drop(release);
         let _ = electing.await;
+        ended
     }
 }
+
+/// A part that never ends has ended. Without it the rest would look healthy and do nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("a part of the manager broke")]
+pub struct Broken(#[source] JoinError);
 
 fn push_all(world: &World, queue: &Queue) {
     for name in world.names() {

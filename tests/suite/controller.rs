@@ -90,15 +90,15 @@ impl<'a> Installation<'a> {
     }
 
     fn manager(&self, name: &str) -> Role {
-        self.manager_with(name, json!({}))
+        self.manager_with(name, &json!({}))
     }
 
-    fn manager_with(&self, name: &str, settings: Value) -> Role {
+    fn manager_with(&self, name: &str, settings: &Value) -> Role {
         let mut all = json!({
             "managedNamespacesMode": "labelSelector",
             "clusterDomain": "cluster.local",
             "metrics": {"enabled": true},
-            "logging": {"level": "debug"},
+            "logging": {"level": "trace"},
         });
         for (key, value) in settings.as_object().expect("settings are an object") {
             all[key] = value.clone();
@@ -124,7 +124,13 @@ impl<'a> Installation<'a> {
     }
 
     async fn http(&self, name: &str) {
-        let properties = json!({"Type": "HTTP", "URL": "https://backend.example"});
+        let properties = json!({
+            "Type": "HTTP",
+            "URL": "https://backend.example",
+            "Authentication": "BasicAuthentication",
+            "User": "me",
+            "Password": "s3cr3t-of-the-backend",
+        });
         self.destination(name, properties).await;
     }
 

@@ -11,7 +11,7 @@ use super::in_cluster;
 use crate::admin::Fact;
 use crate::admin::probes::{Component, Probes};
 use crate::cli;
-use crate::cluster::watch::{Report, Watches};
+use crate::cluster::watch::{Report, Task, Watches};
 use crate::cluster::{client, dns};
 use crate::config::kubernetes::File;
 use crate::lifecycle::drain::Drain;
@@ -37,11 +37,13 @@ async fn serve(arguments: &cli::InCluster, settings: File) -> anyhow::Result<Exi
     let readiness = Readiness::default();
     let watches = Watches::default();
     let counted = manager::Metrics::default();
+    let (destinations, feeding) = destinations(arguments, &settings, &client, &watches);
     let manager = Manager::new(
         config(arguments, &settings),
         &client,
         &watches,
-        destinations(arguments, &settings, &client, &watches),
+        destinations,
+        feeding,
         counted.clone(),
     );
     tokio::spawn(watches.feed(&readiness, SILENT));
@@ -59,7 +61,7 @@ async fn serve(arguments: &cli::InCluster, settings: File) -> anyhow::Result<Exi
                 error!(%error, "signals cannot be received, stopping");
             }
         })
-        .await;
+        .await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -77,23 +79,19 @@ fn config(arguments: &cli::InCluster, settings: &File) -> Config {
     }
 }
 
-/// Starts to read the Secrets that are destinations.
+/// The Secrets that are destinations, and what reads them.
 fn destinations(
     arguments: &cli::InCluster,
     settings: &File,
     client: &Client,
     watches: &Watches,
-) -> Destinations {
+) -> (Destinations, Vec<Task>) {
     let namespaces = settings.secrets.namespaces_with(&arguments.namespace);
     let (writer, secrets) = secrets::store(namespaces.iter().cloned());
     let namespaces = namespaces.iter().map(String::as_str);
-    for task in secrets::feed(client, watches, namespaces, writer) {
-        tokio::spawn(task);
-    }
-    Destinations {
-        secrets,
-        settings: settings.clone(),
-    }
+    let feeding = secrets::feed(client, watches, namespaces, writer);
+    let settings = settings.clone();
+    (Destinations { secrets, settings }, feeding)
 }
 
 fn probes(readiness: Readiness, manager: &Manager, watches: &Watches) -> Probes {

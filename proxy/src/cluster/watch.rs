@@ -56,33 +56,19 @@ pub struct Query<K> {
     resource: &'static str,
     labels: Option<String>,
     fields: Option<String>,
-    page: u32,
-    timing: Timing,
 }
 
-/// How patient a watch is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timing {
-    /// For one page of a list, or the begin of a watch.
-    pub request: Duration,
-    /// Without any event or bookmark: API servers send bookmarks every minute.
-    pub idle: Duration,
-    /// First pause after a failure; it doubles.
-    pub pause: Duration,
-    /// Longest pause: how long it takes at most to notice that the API server is back.
-    pub longest_pause: Duration,
-}
+/// For one page of a list, or the begin of a watch.
+const REQUEST: Duration = Duration::from_secs(30);
 
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            request: Duration::from_secs(30),
-            idle: Duration::from_secs(150),
-            pause: Duration::from_millis(500),
-            longest_pause: Duration::from_secs(8),
-        }
-    }
-}
+/// Without any event or bookmark: API servers send bookmarks every minute.
+const IDLE: Duration = Duration::from_secs(150);
+
+/// First pause after a failure; it doubles.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Longest pause: how long it takes at most to notice that the API server is back.
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// So many objects are in memory at once while they are listed, as parsed and as text.
 const PAGE: u32 = 250;
@@ -104,8 +90,6 @@ where
             resource,
             labels: None,
             fields: None,
-            page: PAGE,
-            timing: Timing::default(),
         }
     }
 
@@ -120,12 +104,6 @@ where
     #[must_use]
     pub fn fields(mut self, selector: impl Into<String>) -> Self {
         self.fields = Some(selector.into());
-        self
-    }
-
-    #[must_use]
-    pub fn timing(mut self, timing: Timing) -> Self {
-        self.timing = timing;
         self
     }
 
@@ -151,7 +129,7 @@ where
     pub fn feed(self, watches: &Watches, sink: impl Sink<K>) -> Task {
         let watching = Watching {
             health: watches.add(self.resource),
-            backoff: Backoff::new(self.timing.pause, self.timing.longest_pause),
+            backoff: Backoff::new(PAUSE, LONGEST_PAUSE),
             query: self,
             sink,
         };
@@ -200,7 +178,7 @@ where
         let mut next = None;
         loop {
             let params = self.list_params(next);
-            let page = timely_within(self.query.timing.request, self.query.api.list(&params)).await?;
+            let page = timely_within(REQUEST, self.query.api.list(&params)).await?;
             self.health.heard();
             for object in page.items {
                 self.sink.listed(object);
@@ -238,7 +216,7 @@ where
     async fn watch(&mut self, version: &mut String) -> Result<End, End> {
         let params = self.watch_params();
         let starting = self.query.api.watch(&params, version);
-        let mut events = pin!(timely_within(self.query.timing.request, starting).await?);
+        let mut events = pin!(timely_within(REQUEST, starting).await?);
         self.health.heard();
         while let Some(event) = self.next(&mut events).await? {
             self.health.heard();
@@ -253,7 +231,7 @@ where
         &mut self,
         events: &mut (impl Stream<Item = kube::Result<WatchEvent<K>>> + Unpin),
     ) -> Result<Option<WatchEvent<K>>, End> {
-        let Ok(next) = timeout(self.query.timing.idle, events.try_next()).await else {
+        let Ok(next) = timeout(IDLE, events.try_next()).await else {
             self.health.count(Code::Idle);
             info!(resource = self.query.resource, "watch is silent, asking again");
             return Err(End::Resume);
@@ -305,7 +283,7 @@ where
         ListParams {
             label_selector: self.query.labels.clone(),
             field_selector: self.query.fields.clone(),
-            limit: Some(self.query.page),
+            limit: Some(PAGE),
             continue_token: next,
             ..ListParams::default()
         }

@@ -185,7 +185,7 @@ impl Elector {
     /// Whether the lease is ours now.
     async fn attempt(&mut self, limit: Duration) -> Result<bool, cluster::Error> {
         if let Some(held) = &self.held {
-            let renewed = self.renewed(held.clone());
+            let renewed = renewed(held.clone());
             match self.replace(&renewed, limit).await {
                 Err(error) if error.is_conflict() || error.is_not_found() => self.held = None,
                 replaced => return replaced.map(|()| true),
@@ -249,12 +249,6 @@ impl Elector {
         Ok(())
     }
 
-    fn renewed(&self, mut lease: Lease) -> Lease {
-        let spec = lease.spec.get_or_insert_default();
-        spec.renew_time = Some(MicroTime(Timestamp::now()));
-        lease
-    }
-
     fn taken(&self, mut lease: Lease) -> Lease {
         let before = lease.spec.take().unwrap_or_default();
         let now = MicroTime(Timestamp::now());
@@ -282,6 +276,12 @@ impl Elector {
             Err(error) => info!(%error, "the lease was not released"),
         }
     }
+}
+
+fn renewed(mut lease: Lease) -> Lease {
+    let spec = lease.spec.get_or_insert_default();
+    spec.renew_time = Some(MicroTime(Timestamp::now()));
+    lease
 }
 
 fn params() -> PostParams {

@@ -24,14 +24,16 @@ pub(super) enum Kind {
     ServiceUpdate,
     ServiceDelete,
     Status,
+    Event,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::ServiceCreate,
         Self::ServiceUpdate,
         Self::ServiceDelete,
         Self::Status,
+        Self::Event,
     ];
 
     fn label(self) -> KindLabel {
@@ -40,6 +42,7 @@ impl Kind {
             Self::ServiceUpdate => "service_update",
             Self::ServiceDelete => "service_delete",
             Self::Status => "status",
+            Self::Event => "event",
         };
         KindLabel { kind }
     }

@@ -55,6 +55,7 @@ pub(super) struct Deletion {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Saying {
     pub(super) cr: Key,
+    pub(super) uid: String,
     pub(super) version: String,
     pub(super) verdict: Verdict,
 }
@@ -187,6 +188,7 @@ impl Planning<'_> {
         if !cr.says(&verdict) {
             self.plan.say.push(Saying {
                 cr: key.clone(),
+                uid: cr.uid.clone(),
                 version: cr.version.clone(),
                 verdict,
             });

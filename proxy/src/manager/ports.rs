@@ -57,7 +57,9 @@ impl Ports {
             .filter(|cr| &*cr.name == name && !is_there(cr))
             .cloned()
             .collect();
-        gone.iter().for_each(|cr| self.release(cr));
+        for cr in &gone {
+            self.release(cr);
+        }
     }
 
     fn release(&mut self, cr: &Key) {

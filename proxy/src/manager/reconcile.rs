@@ -53,9 +53,11 @@ impl Reconciler {
             }
             Err(error) => {
                 self.writer.metrics.looked(Looked::Failed);
-                match &error {
-                    Failed::Unanswered { .. } => warn!(name = work.name(), %error, "it will be tried again"),
-                    _ => debug!(name = work.name(), %error, "it will be looked at again"),
+                let name = work.name();
+                if matches!(error, Failed::Unanswered { .. }) {
+                    warn!(name, %error, "it will be tried again");
+                } else {
+                    debug!(name, %error, "it will be looked at again");
                 }
                 work.failed();
             }
@@ -116,6 +118,7 @@ where
     if !cr.says(&verdict) {
         plan.say.push(Saying {
             cr: key.clone(),
+            uid: cr.uid.clone(),
             version: cr.version.clone(),
             verdict,
         });

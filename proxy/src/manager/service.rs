@@ -73,7 +73,7 @@ struct Port {
     name: String,
     app_protocol: String,
     protocol: String,
-    port: u16,
+    number: u16,
     target: Option<u16>,
 }
 
@@ -140,7 +140,9 @@ impl Shape {
             });
         // Nobody connects to the ports of an external name.
         if external_name.is_some() {
-            ports.iter_mut().for_each(|port| port.target_port = None);
+            for port in &mut ports {
+                port.target_port = None;
+            }
         }
         Self {
             kind,
@@ -159,7 +161,7 @@ impl Port {
             name: wire.name.unwrap_or_default(),
             app_protocol: wire.app_protocol.unwrap_or_default(),
             protocol: wire.protocol.unwrap_or_default(),
-            port: wire.port,
+            number: wire.port,
             target: match wire.target_port {
                 Some(IntOrString::Int(port)) => port.try_into().ok(),
                 _ => None,
@@ -177,7 +179,7 @@ impl Port {
             app_protocol: name.to_owned(),
             // The default, but part of what identifies a port in the list.
             protocol: "TCP".to_owned(),
-            port,
+            number: port,
             target,
         }
     }
@@ -187,7 +189,7 @@ impl Port {
             "name": self.name,
             "appProtocol": self.app_protocol,
             "protocol": self.protocol,
-            "port": self.port,
+            "port": self.number,
         });
         if let Some(target) = self.target {
             body["targetPort"] = target.into();

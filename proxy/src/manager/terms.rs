@@ -1,5 +1,6 @@
 //! What a manager does while it leads, and how it stops.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +11,12 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::Config;
 use super::lease::Leadership;
 use super::ports::Ports;
 use super::queue::Queue;
 use super::reconcile::Reconciler;
 use super::service::{self, Seen};
+use super::{Broken, Config};
 use crate::api::labels;
 use crate::cluster::{self, timely};
 
@@ -62,15 +63,15 @@ impl Terms {
         }
     }
 
-    /// One term after the other, for ever.
-    pub(super) async fn serve(&mut self) {
+    /// One term after the other, until something breaks.
+    pub(super) async fn serve(&mut self) -> Broken {
         let mut leadership = self.leadership.clone();
         let leader = self.reconciler.writer.metrics.leader.clone();
         loop {
             leadership.gained().await;
             leader.set(1);
             tokio::select! {
-                () = self.term() => {}
+                broken = self.term() => return broken,
                 () = leadership.lost() => {}
             }
             leader.set(0);
@@ -89,7 +90,7 @@ impl Terms {
     }
 
     /// Whatever happened before: what other leaders did is known only from what there is now.
-    async fn term(&mut self) {
+    async fn term(&mut self) -> Broken {
         self.reconciler.world.complete().await;
         let ports = loop {
             match self.ports_in_use().await {
@@ -111,7 +112,15 @@ impl Terms {
             );
             self.workers.spawn(work);
         }
-        self.cycles().await;
+        let cycles = cycles(
+            Arc::clone(&self.reconciler),
+            self.queue.clone(),
+            self.config.interval,
+        );
+        tokio::select! {
+            never = cycles => match never {},
+            Some(Err(panic)) = self.workers.join_next() => Broken(panic),
+        }
     }
 
     /// Read from the API server, because watches may be late with what another leader did last.
@@ -137,7 +146,7 @@ impl Terms {
             }
         }
         // Of two with the same port, which somebody must have made so, the older one keeps it.
-        found.sort_by(|(one, _), (other, _)| one.created.cmp(&other.created));
+        found.sort_by_key(|(ours, _)| ours.created);
         let mut ports = Ports::new(self.config.target_ports.clone());
         for (ours, port) in &found {
             ports.adopt(&ours.cr, *port);
@@ -148,15 +157,15 @@ impl Terms {
         );
         Ok(ports)
     }
+}
 
-    /// Everything is looked at again and again, for what no watch tells.
-    async fn cycles(&self) {
-        let spread = self.config.interval.mul_f64(SPREAD).min(LONGEST_SPREAD);
-        loop {
-            sleep(self.config.interval).await;
-            for name in self.reconciler.world.names() {
-                self.queue.push_later(&name, spread.mul_f64(fastrand::f64()));
-            }
+/// Everything is looked at again and again, for what no watch tells.
+async fn cycles(reconciler: Arc<Reconciler>, queue: Queue, interval: Duration) -> Infallible {
+    let spread = interval.mul_f64(SPREAD).min(LONGEST_SPREAD);
+    loop {
+        sleep(interval).await;
+        for name in reconciler.world.names() {
+            queue.push_later(&name, spread.mul_f64(fastrand::f64()));
         }
     }
 }

@@ -1,13 +1,17 @@
 //! Carries plans out, as long as this process surely leads.
 
+mod event;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::json;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::Installation;
 use super::custom_resource::status;
@@ -31,7 +35,9 @@ const AFTER_DEADLINE: Duration = Duration::from_secs(4);
 
 pub(super) struct Writer {
     pub(super) client: Client,
-    pub(super) installation: std::sync::Arc<Installation>,
+    pub(super) installation: Arc<Installation>,
+    /// This one.
+    pub(super) pod: String,
     pub(super) leadership: Leadership,
     pub(super) metrics: Metrics,
 }
@@ -75,6 +81,7 @@ impl Writer {
         for saying in sayings {
             self.say_one(saying).await?;
             written.crs.push((saying.cr.clone(), saying.version.clone()));
+            self.tell(saying).await;
         }
         Ok(())
     }
@@ -157,6 +164,17 @@ impl Writer {
         let (reason, message) = (verdict.reason.as_str(), &verdict.message);
         info!(destination = %saying.cr, available = verdict.status, reason, message, "condition changed");
         Ok(())
+    }
+
+    /// Nobody relies on events, so nothing else fails with one.
+    async fn tell(&self, saying: &Saying) {
+        let Ok(limit) = self.limit() else { return };
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &saying.cr.namespace);
+        let event = event::of(saying, &self.pod);
+        match timely_within(limit, events.create(&PostParams::default(), &event)).await {
+            Ok(_) => self.metrics.wrote(Kind::Event),
+            Err(error) => debug!(destination = %saying.cr, %error, "the event was not written"),
+        }
     }
 
     fn services_in(&self, key: &Key) -> Api<Service> {

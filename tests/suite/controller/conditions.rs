@@ -1,5 +1,7 @@
 //! Every reason that a condition can have so far, provoked.
 
+use k8s_openapi::api::events::v1::Event;
+
 use super::*;
 
 struct Case {
@@ -140,7 +142,7 @@ async fn a_broken_list_of_tenants_is_told_in_tenant_mode_shared() {
     let tp = Installation::new("tenants").await;
     let shop = tp.managed("shop").await;
     let _manager = tp
-        .manager_with("tenants", json!({"tenantMode": "shared"}))
+        .manager_with("tenants", &json!({"tenantMode": "shared"}))
         .start();
     tp.cr(&shop, "db", "backend").await;
     tp.becomes(&shop, "db", Reason::ConfigurationFailed).await;
@@ -271,4 +273,30 @@ async fn a_condition_that_somebody_else_wrote_is_replaced() {
         (conditions.len() == 1 && reason == Some("ConfigurationSuccessful")).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_changes_in_a_condition_is_an_event_too() {
+    let tp = Installation::new("events").await;
+    let shop = tp.managed("shop").await;
+    let _manager = tp.manager("events").start();
+    let cr = tp.cr(&shop, "orders", "backend").await;
+    tp.becomes(&shop, "orders", Reason::DestinationNotFound).await;
+    tp.http("backend").await;
+    tp.works(&shop, "orders").await;
+    let events: Api<Event> = Api::namespaced(tp.client.clone(), &shop);
+    let told = eventually("there are two events", || async {
+        let mut events = events.list(&ListParams::default()).await.unwrap().items;
+        events.sort_by_key(|event| event.event_time.clone());
+        (events.len() == 2).then_some(events)
+    })
+    .await;
+    for (event, (kind, reason)) in told.into_iter().zip([
+        ("Warning", Reason::DestinationNotFound),
+        ("Normal", Reason::ConfigurationSuccessful),
+    ]) {
+        assert_eq!(event.type_.as_deref(), Some(kind));
+        assert_eq!(event.reason.as_deref(), Some(reason.as_str()));
+        assert_eq!(event.regarding.unwrap().uid, cr.metadata.uid);
+    }
 }

@@ -3,6 +3,8 @@
 use super::*;
 use crate::harness::api_server::{Disturbance, Instead, Seen};
 
+type Break = fn(&Disturbance);
+
 struct Disturbed<'a> {
     tp: Installation<'a>,
     way: Disturbance,
@@ -32,7 +34,6 @@ async fn watches_that_break_are_taken_up_again() {
     let it = Disturbed::new("broken").await;
     let _manager = it.manager("broken").start();
     it.cr_works("before").await;
-    type Break = fn(&Disturbance);
     let breaks: [(&str, Break); 3] = [
         ("cut", Disturbance::cut_streams),
         ("ended", Disturbance::end_streams),
@@ -136,7 +137,8 @@ async fn what_was_refused_is_tried_again_in_the_next_cycle() {
 
 impl Disturbed<'_> {
     fn manager_with_interval(&self, name: &str) -> Role {
-        self.tp.manager_with(name, json!({"executionIntervalMinutes": 1}))
+        self.tp
+            .manager_with(name, &json!({"executionIntervalMinutes": 1}))
     }
 }
 

@@ -14,7 +14,7 @@ async fn with_nothing_to_do_only_the_lease_is_written() {
     tp.http("backend").await;
     let way = tp.server.disturbed().await;
     let _manager = tp
-        .manager_with("idle", json!({"executionIntervalMinutes": 1}))
+        .manager_with("idle", &json!({"executionIntervalMinutes": 1}))
         .env("KUBECONFIG", way.kubeconfig())
         .start();
     let names: Vec<String> = (0..CRS).map(|number| format!("dest-{number}")).collect();

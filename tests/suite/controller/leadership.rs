@@ -50,7 +50,8 @@ async fn a_standby_is_ready_and_takes_over_at_once_when_the_leader_stops() {
     assert_eq!(leader.stop().code(), Some(0));
     let begin = Instant::now();
     until_leading(&standby).await;
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    // Two usually; without a word of the other one it would be more than fifteen.
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     tp.http("backend").await;
     tp.cr(&shop, "orders", "backend").await;
     tp.works(&shop, "orders").await;

@@ -30,12 +30,18 @@ where
         .await;
 }
 
-/// What is resident now, at most so far, and how much of it now is no part of files.
-#[derive(Debug)]
+/// What is resident now, at most so far, and how much of it now is no part of files; in kB.
 struct Memory {
     now: u64,
     most: u64,
     anonymous: u64,
+}
+
+impl std::fmt::Display for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { now, most, anonymous } = self;
+        write!(f, "{now} kB, {anonymous} of it anonymous, at most {most}")
+    }
 }
 
 fn memory(running: &Running) -> Memory {
@@ -92,7 +98,7 @@ async fn a_large_cluster_fits_into_64_mib() {
     .await;
     let begin = Instant::now();
     let settings = json!({"logging": {"level": "info"}});
-    let mut manager = tp.manager_with("large", settings.clone()).start();
+    let mut manager = tp.manager_with("large", &settings).start();
     within(Duration::from_mins(5), "all CRs work", || async {
         (tp.made().await.len() == 2 * CRS).then_some(())
     })
@@ -100,13 +106,13 @@ async fn a_large_cluster_fits_into_64_mib() {
     tp.works(&shop, &format!("dest-{}", CRS - 1)).await;
     let first = begin.elapsed();
     let most = memory(&manager);
-    println!("{CRS} CRs made in {first:?}: {most:?} kB");
+    println!("{CRS} CRs made in {first:?}: {most}");
     manager.stop();
     let begin = Instant::now();
-    let manager = tp.manager_with("large-again", settings).start();
+    let manager = tp.manager_with("large-again", &settings).start();
     tp.cr(&shop, "one-more", "backend").await;
     tp.works(&shop, "one-more").await;
     let again = memory(&manager);
-    println!("restarted in {:?}: {again:?} kB", begin.elapsed());
+    println!("restarted in {:?}: {again}", begin.elapsed());
     assert!(most.most.max(again.most) <= LIMIT);
 }

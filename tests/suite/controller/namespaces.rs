@@ -62,7 +62,8 @@ async fn a_cr_whose_older_namesake_stops_being_managed_takes_over() {
 async fn installations_do_not_disturb_each_other() {
     let (one, two) = (Installation::new("one").await, Installation::new("two").await);
     let (shop, warehouse) = (one.managed("shop").await, two.managed("warehouse").await);
-    let _managers = [one.manager("one").start(), two.manager("two").start()];
+    let mut first = one.manager("one").start();
+    let _second = two.manager("two").start();
     one.http("backend").await;
     two.http("backend").await;
     one.cr(&shop, "orders", "backend").await;
@@ -73,7 +74,8 @@ async fn installations_do_not_disturb_each_other() {
     two.remove(&warehouse, "orders").await;
     two.nothing_is_left().await;
     assert_eq!(one.made().await.len(), 2);
-    // What one made is a Service of somebody else for two.
+    // What one made, and has not removed yet, is a Service of somebody else for two.
+    first.stop();
     two.label(&shop, Some(&two.namespace)).await;
     two.becomes(&shop, "orders", Reason::NameAlreadyPresent).await;
 }
@@ -84,7 +86,7 @@ async fn all_namespaces_are_managed_where_none_is_labelled() {
     let tp = Installation::on(&server, "all").await;
     let (shop, other) = (server.namespace("shop").await, server.namespace("other").await);
     let _manager = tp
-        .manager_with("all", json!({"managedNamespacesMode": "all"}))
+        .manager_with("all", &json!({"managedNamespacesMode": "all"}))
         .start();
     tp.http("backend").await;
     for (namespace, name) in [(&shop, "orders"), (&other, "payroll"), (&tp.namespace, "own")] {

@@ -229,7 +229,7 @@ async fn target_ports_differ_and_are_not_given_away_at_once() {
     let tp = Installation::new("ports").await;
     let shop = tp.managed("shop").await;
     let settings = json!({"targetPorts": "20000-20003"});
-    let _manager = tp.manager_with("ports", settings).start();
+    let _manager = tp.manager_with("ports", &settings).start();
     tp.http("backend").await;
     let mut ports = std::collections::BTreeSet::new();
     for name in ["a", "b", "c"] {
