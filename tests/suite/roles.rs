@@ -1,7 +1,6 @@
 //! What all roles on Kubernetes have in common: log, level at run time, probes, metrics.
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -9,15 +8,11 @@ use serde_json::{Value, json};
 use transparent_proxy::telemetry::registry::{Exposition, strict};
 
 use crate::harness::role::{Role, Running};
-use crate::harness::{tcp, wait};
+use crate::harness::tcp;
 
 /// Any role will do, and this one needs the least.
 fn role(name: &str, settings: &Value) -> Role {
     Role::new("healthcheck", name, settings).option("--listen", tcp::nobody().to_string())
-}
-
-fn served(address: SocketAddr) {
-    wait::until("it is served", || TcpStream::connect(address).is_ok());
 }
 
 fn level_changed_to(level: &str) -> impl Fn(&Value) -> bool {
@@ -154,7 +149,6 @@ fn a_pod_without_a_folder_for_the_level_works_and_says_so() {
 #[test]
 fn metrics_are_read_by_a_strict_reader_in_both_formats() {
     let running = role("roles-metrics", &json!({"metrics": {"enabled": true}})).start();
-    served(running.metrics());
     for (accept, exposition) in [
         (
             "application/openmetrics-text;version=1.0.0",
@@ -186,7 +180,6 @@ fn metrics_are_read_by_a_strict_reader_in_both_formats() {
 #[test]
 fn neither_server_changes_anything() {
     let running = role("roles-read-only", &json!({"metrics": {"enabled": true}})).start();
-    served(running.metrics());
     for address in [running.probes(), running.metrics()] {
         let get = tcp::get(address, "/log-level");
         assert!(get.starts_with("HTTP/1.1 404 "), "{get}");

@@ -23,6 +23,7 @@ pub struct Role {
     folder: TempDir,
     pub probes: SocketAddr,
     pub metrics: SocketAddr,
+    has_metrics: bool,
     log: PathBuf,
 }
 
@@ -51,6 +52,7 @@ impl Role {
             folder,
             probes,
             metrics,
+            has_metrics: settings["metrics"]["enabled"] == true,
             log: binary::log_folder().join(format!("{name}.log")),
         }
     }
@@ -66,11 +68,13 @@ impl Role {
         self
     }
 
-    /// Starts it and waits until its probes answer.
+    /// Starts it and waits until its probes answer, and its metrics, if it has any.
     pub fn start(self) -> Running {
-        let probes = self.probes;
+        let metrics = self.has_metrics.then_some(self.metrics);
+        let addresses: Vec<SocketAddr> = metrics.into_iter().chain([self.probes]).collect();
         let running = self.spawn();
-        wait::until("the probes are served", || TcpStream::connect(probes).is_ok());
+        let served = |address: &SocketAddr| TcpStream::connect(address).is_ok();
+        wait::until("the probes are served", || addresses.iter().all(served));
         running
     }
 
