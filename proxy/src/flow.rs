@@ -7,10 +7,12 @@
 //! 4. *credentials*, 5. *connect*, 6. *relay*: once per connection in [`stream`], and for every
 //!    request in [`http`].
 
+mod behalf;
 mod endpoint;
 pub mod http;
 pub mod stream;
 
+pub use self::behalf::Behalf;
 pub use self::endpoint::{Endpoint, Parts, Plane};
 
 use std::net::SocketAddr;

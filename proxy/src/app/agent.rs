@@ -8,7 +8,9 @@
 //! 4. The *keeper* of the hook attaches it when all that is in place, and first takes it off.
 
 mod all_pods;
+mod answers;
 mod begin;
+mod board;
 mod callers;
 mod control;
 mod door;
@@ -38,7 +40,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::all_pods::AllPods;
+use self::answers::Everything;
 use self::begin::Begin;
+use self::board::Board;
 use self::callers::Callers;
 use self::control::{Control, Hooked, Order};
 use self::entries::{Common, Entries};
@@ -49,11 +53,12 @@ use self::numbers::Numbers;
 use self::plane::Planes;
 use self::pod_table::PodTable;
 use self::refusals::RefusalLog;
-use self::remember::Remember;
+use self::remember::{Missing, Remember};
 use self::status::Status;
 use super::{in_cluster, memory, parts};
 use crate::accept::{self, Limits, LimitsConfig};
 use crate::admin::probes::Probes;
+use crate::admin::socket;
 use crate::cli;
 use crate::cluster::client;
 use crate::cluster::watch::Watches;
@@ -121,6 +126,7 @@ struct Agent<'a> {
     exempt: Arc<ArcSwapOption<datapath::Exempt>>,
     numbers: Numbers,
     refusals: RefusalLog,
+    board: Board,
     limits: Arc<Limits>,
     own: Arc<OwnAddresses>,
     shared: parts::Shared,
@@ -163,6 +169,7 @@ impl<'a> Agent<'a> {
             drain: Drain::new(),
             numbers: Numbers::default(),
             refusals: RefusalLog::default(),
+            board: Board::default(),
             arguments,
             settings,
             feeds,
@@ -182,6 +189,7 @@ impl<'a> Agent<'a> {
             watches: self.feeds.watches.clone(),
             all: self.feeds.all.clone(),
         };
+        self.answer_questions(stopping);
         let probes = Probes {
             readiness: self.readiness.clone(),
             component: Box::new(move || status.component()),
@@ -193,6 +201,41 @@ impl<'a> Agent<'a> {
             in_cluster::serve_metrics(self.arguments.tcp_metrics, self.tcp_metrics(), stopping)?;
         }
         Ok(())
+    }
+
+    /// Nobody needs `explain` to be served, so nothing ends because it cannot be.
+    fn answer_questions(&self, stopping: &Drain) {
+        match socket::bind(&self.arguments.run) {
+            Ok(listener) => {
+                let answers = Arc::new(self.everything());
+                tokio::spawn(socket::serve(listener, answers, stopping.signal()));
+            }
+            Err(error) => {
+                let folder = self.arguments.run.display();
+                warn!(%folder, %error, "explain and connections cannot be used here");
+            }
+        }
+    }
+
+    fn everything(&self) -> Everything {
+        let namespaces = secret_namespaces(self.arguments, &self.settings);
+        Everything {
+            node: self.arguments.node.clone(),
+            pod: self.arguments.cluster.pod.clone(),
+            fallback: self.arguments.fallback,
+            secret_namespaces: namespaces.into_iter().collect(),
+            settings: Arc::clone(&self.settings),
+            hook: self.hook.clone(),
+            watches: self.feeds.watches.clone(),
+            missing: self.missing(),
+            known: self.feeds.known.clone(),
+            board: self.board.clone(),
+            destinations: self.destinations.clone(),
+            pods: self.node.clone(),
+            callers: Arc::clone(&self.callers),
+            refusals: self.refusals.clone(),
+            connections: self.shared.flow.tcp.connections.clone(),
+        }
     }
 
     /// Of the HTTP plane, and of the process.
@@ -267,7 +310,7 @@ impl<'a> Agent<'a> {
     }
 
     fn entries(&self) -> Entries {
-        Entries::new(Common {
+        let common = Common {
             gate: Arc::new(Gate {
                 callers: Arc::clone(&self.callers),
                 refusals: self.refusals.clone(),
@@ -283,7 +326,8 @@ impl<'a> Agent<'a> {
             own: Arc::clone(&self.own),
             numbers: self.numbers.clone(),
             ips: self.arguments.ips.clone(),
-        })
+        };
+        Entries::new(common, self.board.clone())
     }
 
     fn keeper(&self, loaded: mpsc::Sender<Loaded>) -> Keeper {
@@ -310,6 +354,12 @@ impl<'a> Agent<'a> {
         Remember {
             folder: self.arguments.state.clone(),
             pod: self.arguments.cluster.pod.clone(),
+            missing: self.missing(),
+        }
+    }
+
+    fn missing(&self) -> Missing {
+        Missing {
             known: self.feeds.known.clone(),
             destinations: self.destinations.clone(),
             pods: self.pods().clone(),
@@ -332,7 +382,8 @@ impl Running<'_> {
     async fn begin(&mut self) {
         let agent = &self.agent;
         let begin = Begin {
-            remember: agent.remember(),
+            folder: agent.arguments.state.clone(),
+            missing: agent.missing(),
             writer: Arc::clone(&agent.writer),
         };
         begin.know().await;

@@ -57,7 +57,7 @@ pub(super) fn start(decided: Decided) -> anyhow::Result<Shared> {
         connections: decided.connections,
         metrics: TcpMetrics::default(),
         settings: TcpSettings::default(),
-        cr: None,
+        behalf: None,
     };
     Ok(Shared {
         workers: Workers::start(worker_count).context("threads for connections cannot be started")?,

@@ -85,6 +85,21 @@ impl VirtualIps {
             })
     }
 
+    /// Where the kernel leads connections to this address, and which namespace it is for.
+    pub fn target(
+        &self,
+        virtual_address: SocketAddr,
+    ) -> Result<Option<(SocketAddr, NamespaceNumber)>, VirtualIpError> {
+        match self.lock().targets.get(&virtual_address.into(), 0) {
+            Ok(target) => Ok(Some((target.proxy.into(), target.namespace))),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(source) => Err(VirtualIpError::Map {
+                virtual_address,
+                source,
+            }),
+        }
+    }
+
     /// Whether the IP is one of ours, whatever the port.
     pub fn contains(&self, ip: std::net::IpAddr) -> bool {
         self.lock().ports.contains_key(&ip.into())

@@ -23,7 +23,7 @@ use http::uri::{Authority, InvalidUri, Scheme};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 
-pub use self::answer::{Behalf, Refusal};
+pub use self::answer::Refusal;
 pub use self::body::{RequestBody, ResponseBody};
 pub use self::lazy::Lazy;
 pub use self::metrics::HttpMetrics;
@@ -39,6 +39,7 @@ use crate::connect::pool::{Connector, Origin, Pool, PoolKey};
 use crate::connect::{self, Dialer};
 use crate::credentials::{self, Authenticator, Injection, TokenService};
 use crate::error::{Error, Exchange};
+use crate::flow::behalf::Behalf;
 use crate::resolve::destination::{self, Destination, HttpDestination};
 use crate::resolve::keystore::CertificateStore;
 

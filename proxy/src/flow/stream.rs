@@ -17,6 +17,7 @@ use self::record::{Record, Verdict};
 use crate::accept::{self, Accepted};
 use crate::connect::Dialer;
 use crate::error::{Error, catalogue};
+use crate::flow::behalf::Behalf;
 use crate::relay::tcp::{self, End};
 use crate::resolve::destination::{DestinationName, TcpDestination};
 use crate::telemetry::connections::Connections;
@@ -43,8 +44,8 @@ pub struct TcpParts {
     pub connections: Connections,
     pub metrics: TcpMetrics,
     pub settings: TcpSettings,
-    /// The Destination CR for logs, where there are CRs.
-    pub cr: Option<Arc<str>>,
+    /// `None` where there are no Destination CRs.
+    pub behalf: Option<Arc<Behalf>>,
 }
 
 /// One version of a TCP destination.
@@ -80,12 +81,15 @@ pub fn refuse_connection(accepted: Accepted, service: &NoTcpService) {
     let entry = catalogue::entry(&service.error);
     service.parts.metrics.total.inc();
     service.parts.metrics.count_end(entry.id, 0, 0);
+    if let Some(behalf) = &service.parts.behalf {
+        behalf.failed();
+    }
     error!(
         target: CONNECTION,
         id = accepted.id,
         client.addr = %accepted.peer,
         destination = service.name,
-        cr = service.parts.cr.as_deref(),
+        cr = service.parts.behalf.as_deref().map(tracing::field::display),
         result = entry.id,
         remedy = entry.remedy,
         "no destination: {}",

@@ -72,7 +72,7 @@ impl Cr {
         cr
     }
 
-    fn scope(&self, default: Scope) -> Scope {
+    pub fn scope(&self, default: Scope) -> Scope {
         let own = self.spec.access_control.as_ref();
         own.and_then(|control| control.scope).unwrap_or(default)
     }
@@ -223,6 +223,17 @@ impl Directory {
             cr: Arc::clone(cr),
             audience,
         })
+    }
+
+    pub fn cr(&self, name: &CrName) -> Option<&Arc<Cr>> {
+        self.crs.known.get(name)
+    }
+
+    pub fn entrances_of(&self, cr: &CrName) -> Vec<Arc<Entrance>> {
+        let services = self.of_cr.get(cr).into_iter().flatten();
+        services
+            .filter_map(|service| self.entrances.known.get(service).cloned())
+            .collect()
     }
 
     pub fn entrances(&self) -> impl Iterator<Item = &Arc<Entrance>> {

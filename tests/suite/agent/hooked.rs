@@ -103,3 +103,57 @@ async fn where_the_hook_cannot_be_attached_the_services_serve() {
     assert_eq!(agent.metric(9494, "tp_ebpf_attached"), Some(0.0));
     assert!(node.ask(SHOP, entrance.port, "").ends_with("hello"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_tells_what_is_served_and_who_was_refused() {
+    if !node::privileged() {
+        return;
+    }
+    let (node, entrance) = node_with_destination(ApiServer::shared().await).await;
+    let (shop, bank) = (node.shop.clone(), node.bank.clone());
+    let own = node.pod(&shop, "app", SHOP).await;
+    let foreign = node.pod(&bank, "app", BANK).await;
+    let agent = node.agent("agent-explain").start();
+    own.run(|| exchange(TcpStream::connect(entrance.virtual_address).unwrap(), ""));
+    foreign
+        .run(|| TcpStream::connect(entrance.virtual_address))
+        .unwrap_err();
+    let explain = |name: &str| agent.explain(&format!("{shop}/{name}"));
+    agent.line("the refusal is logged", |line| {
+        line["msg"] == "connection refused"
+    });
+    let report = explain("my-dest");
+    assert_eq!(
+        report["resource"],
+        json!({"destination": "backend", "scope": "namespaced"})
+    );
+    assert_eq!(report["destination"]["state"], "found");
+    assert_eq!(
+        report["destination"]["source"],
+        format!("the Secret {}/backend", node.installation)
+    );
+    let service = &report["services"][0];
+    assert_eq!(
+        (&service["name"], &service["listener"]),
+        (&json!("my-dest"), &json!("open"))
+    );
+    assert_eq!(
+        service["kernel"][0]["redirectedTo"],
+        format!("{}:{}", node.agent_address(), entrance.port)
+    );
+    assert_eq!(
+        report["callers"],
+        json!([{"namespace": shop, "pod": "app", "knownToKernel": true}])
+    );
+    assert_eq!(report["refusals"][0]["who"], format!("{bank}/app"));
+    let counters = &report["counters"];
+    assert_eq!(
+        (&counters["connections"], &counters["requests"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(
+        (&counters["refused"], &counters["errors"]),
+        (&json!(1), &json!(0))
+    );
+    assert_eq!(explain("another")["resource"], Value::Null);
+}

@@ -528,10 +528,6 @@ pub struct Running {
 }
 
 impl Running {
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -571,6 +567,18 @@ impl Running {
             stream.write_all(request.as_bytes()).ok()?;
             Some(String::from_utf8_lossy(&tcp::read_to_end(&mut stream)).into_owned())
         })
+    }
+
+    /// What the agent reports about a Destination CR to the command.
+    pub fn explain(&self, cr: &str) -> Value {
+        let output = binary::command()
+            .args(["explain", cr, "--format", "json", "--run"])
+            .arg(self.folder.path())
+            .output()
+            .expect("transparent-proxy starts");
+        let answer: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+        answer["report"].clone()
     }
 
     /// The lines of the log since the start.

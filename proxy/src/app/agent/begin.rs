@@ -1,11 +1,12 @@
 //! The beginning: what the API server knows, or else what was known before.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use super::remember::Remember;
+use super::remember::Missing;
 use super::snapshot::Snapshot;
 use crate::resolve::source::secrets::Writer;
 
@@ -14,7 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(20);
 
 pub(super) struct Begin {
-    pub(super) remember: Remember,
+    pub(super) folder: PathBuf,
+    pub(super) missing: Missing,
     pub(super) writer: Arc<Mutex<Writer>>,
 }
 
@@ -25,8 +27,8 @@ impl Begin {
         if tokio::time::timeout(PATIENCE, self.listed()).await.is_ok() {
             return;
         }
-        let missing = self.remember.missing().join(", ");
-        match Snapshot::read(&self.remember.folder) {
+        let missing = self.missing.now().join(", ");
+        match Snapshot::read(&self.folder) {
             Ok(Some(snapshot)) => {
                 warn!(
                     missing,
@@ -48,21 +50,21 @@ impl Begin {
     }
 
     async fn listed(&self) {
-        while !self.remember.missing().is_empty() {
+        while !self.missing.now().is_empty() {
             tokio::time::sleep(LOOK).await;
         }
     }
 
     fn restore(&self, snapshot: Snapshot) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.remember.destinations.is_loaded() {
+        if !self.missing.destinations.is_loaded() {
             writer.restore(&snapshot.destinations);
         }
         drop(writer);
-        self.remember
+        self.missing
             .pods
             .restore(snapshot.pods.into_iter().map(Arc::unwrap_or_clone).collect());
-        self.remember.known.restore(
+        self.missing.known.restore(
             snapshot.services.into_iter().map(Arc::unwrap_or_clone).collect(),
             snapshot.crs.into_iter().map(Arc::unwrap_or_clone).collect(),
         );

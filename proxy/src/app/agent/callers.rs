@@ -1,5 +1,6 @@
 //! Who opened a connection: by the word of the kernel, else by the source address.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use tracing::warn;
 use super::all_pods::AllPods;
 use super::feeds::OwnPod;
 use super::pod_table::PodTable;
-use crate::datapath::Origins;
 use crate::datapath::pods::PodCgroups;
+use crate::datapath::{self, Origins};
 use crate::resolve::pods::{Owner, PodUid};
 use crate::resolve::scope::{Caller, Unknown, is_port_forward};
 
@@ -33,6 +34,7 @@ pub(super) enum Wanted {
 pub(super) struct Kernel {
     pub(super) origins: Origins,
     pub(super) cgroups: PodCgroups,
+    pub(super) callers: datapath::Callers,
 }
 
 pub(super) struct Callers {
@@ -90,6 +92,18 @@ impl Callers {
                 pod.map_or(Caller::Unknown(Unknown::Pod), Caller::Pod)
             }
         }
+    }
+
+    /// Pods whose namespace the kernel knows, by the uids that their cgroups are named by.
+    pub(super) fn known_to_kernel(&self) -> HashSet<PodUid> {
+        let Some(kernel) = self.kernel.load_full() else {
+            return HashSet::new();
+        };
+        let cgroups = kernel.cgroups.changes().borrow().clone();
+        let known = cgroups
+            .iter()
+            .filter(|(cgroup, _)| kernel.callers.get(**cgroup).is_some());
+        known.filter_map(|(_, uid)| PodUid::parse(uid.as_str())).collect()
     }
 
     async fn by_cgroup(&self, cgroups: &PodCgroups, cgroup: u64, wanted: Wanted) -> Caller {

@@ -87,6 +87,7 @@ impl Control {
         hooked.callers.use_kernel(Kernel {
             origins: loaded.origins,
             cgroups: loaded.cgroups.clone(),
+            callers: loaded.callers.clone(),
         });
         let cgroups = loaded.cgroups.clone();
         tokio::spawn(async move { cgroups.follow().await });
@@ -97,7 +98,7 @@ impl Control {
             tokio::spawn(identities::log_refusals(
                 refusals,
                 callers,
-                self.entries.signs(),
+                self.entries.board(),
                 log,
             ));
         }
@@ -114,7 +115,7 @@ struct Retry {
 
 impl Retry {
     async fn due(&mut self, entries: &Entries) {
-        if entries.failed().next().is_none() {
+        if !entries.has_failed() {
             self.next = None;
             return std::future::pending().await;
         }

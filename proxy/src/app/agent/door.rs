@@ -68,6 +68,11 @@ impl Door {
         self.state().audience.clone()
     }
 
+    /// Connections that are in.
+    pub(super) fn open(&self) -> usize {
+        self.state().rooms.values().map(Drain::held).sum()
+    }
+
     /// Says goodbye to those who are in and may not be any more; the others notice nothing.
     pub(super) fn open_to(&self, audience: Audience, farewell: Farewell) {
         let mut state = self.state();

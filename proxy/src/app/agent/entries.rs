@@ -1,13 +1,14 @@
 //! What is served right now: for every entry of the directory a listener, the virtual IPs that
 //! lead to it, and the destination behind it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use tracing::{debug, error, info, warn};
 
+use super::board::Board;
 use super::door::{Door, Farewell};
 use super::gate::{Gate, Way};
 use super::numbers::Numbers;
@@ -17,7 +18,7 @@ use crate::app::serving::{Route, Served};
 use crate::connect::direct::OwnAddresses;
 use crate::datapath::{NamespaceNumber, VirtualIps};
 use crate::lifecycle::drain::Drain;
-use crate::resolve::directory::{CrName, Entrance, Entry};
+use crate::resolve::directory::{Entrance, Entry};
 use crate::resolve::scope::Audience;
 use crate::resolve::source::secrets::Change;
 
@@ -33,10 +34,6 @@ pub(super) struct Common {
     pub(super) ips: Vec<IpAddr>,
 }
 
-/// Whose virtual IP it is; clones read the same.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Signs(Arc<RwLock<HashMap<IpAddr, CrName>>>);
-
 /// Kept as the directory says, by its one writer.
 pub(super) struct Entries {
     common: Common,
@@ -44,8 +41,8 @@ pub(super) struct Entries {
     table: Option<VirtualIps>,
     open: BTreeMap<Arc<str>, Open>,
     /// Those whose listener cannot be opened, to be tried again.
-    failed: BTreeMap<Arc<str>, (Entry, String)>,
-    signs: Signs,
+    failed: BTreeMap<Arc<str>, Entry>,
+    board: Board,
 }
 
 struct Open {
@@ -56,35 +53,31 @@ struct Open {
 }
 
 impl Entries {
-    pub(super) fn new(common: Common) -> Self {
+    pub(super) fn new(common: Common, board: Board) -> Self {
         Self {
             common,
             table: None,
             open: BTreeMap::new(),
             failed: BTreeMap::new(),
-            signs: Signs::default(),
+            board,
         }
     }
 
-    pub(super) fn signs(&self) -> Signs {
-        self.signs.clone()
+    pub(super) fn board(&self) -> Board {
+        self.board.clone()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.open.len()
-    }
-
-    /// Services whose listener cannot be opened, and why.
-    pub(super) fn failed(&self) -> impl Iterator<Item = (&Entry, &str)> {
-        self.failed
-            .values()
-            .map(|(entry, reason)| (entry, reason.as_str()))
+    /// Whether there are listeners that could not be opened.
+    pub(super) fn has_failed(&self) -> bool {
+        !self.failed.is_empty()
     }
 
     /// Serves these Services as their entries say now; the others stay as they are.
     pub(super) fn update(&mut self, changed: impl IntoIterator<Item = (Arc<str>, Option<Entry>)>) {
         for (service, entry) in changed {
-            self.failed.remove(&service);
+            if let Some(failed) = self.failed.remove(&service) {
+                self.board.close(&failed.entrance);
+            }
             match entry {
                 Some(entry) => self.serve(&service, entry),
                 None => self.close(&service),
@@ -99,11 +92,7 @@ impl Entries {
             return;
         }
         let again = std::mem::take(&mut self.failed);
-        self.update(
-            again
-                .into_iter()
-                .map(|(service, (entry, _))| (service, Some(entry))),
-        );
+        self.update(again.into_iter().map(|(service, entry)| (service, Some(entry))));
     }
 
     /// Destinations have changed.
@@ -122,6 +111,7 @@ impl Entries {
 
     /// Leads the virtual IPs here by a new table of the kernel.
     pub(super) fn announce(&mut self, table: VirtualIps) {
+        self.board.hooked(table.clone());
         self.table = Some(table);
         for open in self.open.values_mut() {
             open.announce(&self.common, self.table.as_ref());
@@ -136,8 +126,8 @@ impl Entries {
     fn serve(&mut self, service: &Arc<str>, entry: Entry) {
         match self.open.get_mut(service) {
             Some(open) if open.is_at_the_same_place(&entry) => {
-                self.signs.remove(&open.entry.entrance);
-                self.signs.add(&entry.entrance);
+                self.board.close(&open.entry.entrance);
+                self.board.open(&entry.entrance, Arc::clone(&open.way));
                 open.change(entry, &self.common, self.table.as_ref());
             }
             Some(_) => {
@@ -154,14 +144,14 @@ impl Entries {
                 debug!(%service, cr = %entry.entrance.cr, port = entry.entrance.target_port, "destination is served");
                 // The listener is open, so nobody who is redirected is refused.
                 open.announce(&self.common, self.table.as_ref());
-                self.signs.add(&entry.entrance);
+                self.board.open(&entry.entrance, Arc::clone(&open.way));
                 self.open.insert(Arc::clone(service), open);
             }
             Err(reason) => {
                 let port = entry.entrance.target_port;
                 error!(%service, cr = %entry.entrance.cr, port, error = %reason, "destination is not served");
-                self.failed
-                    .insert(Arc::clone(service), (entry, reason.to_string()));
+                self.board.failed(&entry.entrance, reason.to_string());
+                self.failed.insert(Arc::clone(service), entry);
             }
         }
     }
@@ -169,7 +159,8 @@ impl Entries {
     fn close(&mut self, service: &Arc<str>) {
         if let Some(open) = self.open.remove(service) {
             info!(%service, cr = %open.entry.entrance.cr, "destination is gone");
-            self.signs.remove(&open.entry.entrance);
+            self.board.close(&open.entry.entrance);
+            self.common.gate.refusals.forget(&open.entry.entrance.cr);
             open.served.close(self.table.as_ref());
         }
     }
@@ -188,11 +179,8 @@ impl Open {
         let entrance = &entry.entrance;
         let (basis, endpoint) = common.planes.endpoint(entry);
         let drain = common.drain.child();
-        let way = Arc::new(Way {
-            cr: entrance.cr.clone(),
-            door: Door::new(entry.audience.clone(), drain.clone()),
-            endpoint: Arc::clone(&endpoint),
-        });
+        let door = Door::new(entry.audience.clone(), drain.clone());
+        let way = Arc::new(Way::new(entrance.cr.clone(), door, Arc::clone(&endpoint)));
         let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, entrance.target_port));
         let (gate, leads) = (Arc::clone(&common.gate), Arc::clone(&way));
         let enter = move |accepted| Arc::clone(&gate).enter(accepted, Arc::clone(&leads));
@@ -228,7 +216,8 @@ impl Open {
     fn renew_plane(&mut self, planes: &Planes) {
         let basis = planes.basis(&self.entry);
         if basis != self.basis {
-            self.way.endpoint.replace(planes.plane(&self.entry, &basis));
+            let endpoint = &self.way.endpoint;
+            endpoint.replace(planes.plane(&self.entry, &basis, endpoint.parts()));
             self.basis = basis;
         }
     }
@@ -259,30 +248,6 @@ fn routes(entry: &Entry, ips: &[IpAddr], numbers: &Numbers) -> BTreeSet<Route> {
         })
     };
     entrance.addresses.iter().filter_map(route).collect()
-}
-
-impl Signs {
-    pub(super) fn cr(&self, address: IpAddr) -> Option<CrName> {
-        let signs = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        signs.get(&address.to_canonical()).cloned()
-    }
-
-    fn add(&self, entrance: &Entrance) {
-        let mut signs = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        signs.extend(
-            entrance
-                .addresses
-                .iter()
-                .map(|address| (*address, entrance.cr.clone())),
-        );
-    }
-
-    fn remove(&self, entrance: &Entrance) {
-        let mut signs = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for address in &entrance.addresses {
-            signs.remove(address);
-        }
-    }
 }
 
 #[cfg(test)]

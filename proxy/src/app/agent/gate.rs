@@ -1,6 +1,7 @@
 //! From an accepted connection to one that is served: who is it, and may it come in?
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::callers::{Callers, Wanted};
 use super::door::Door;
@@ -23,6 +24,28 @@ pub(super) struct Way {
     pub(super) cr: CrName,
     pub(super) door: Door,
     pub(super) endpoint: Arc<Endpoint>,
+    admitted: AtomicU64,
+}
+
+impl Way {
+    pub(super) fn new(cr: CrName, door: Door, endpoint: Arc<Endpoint>) -> Self {
+        Self {
+            cr,
+            door,
+            endpoint,
+            admitted: AtomicU64::new(0),
+        }
+    }
+
+    /// Connections that were let in so far.
+    pub(super) fn admitted(&self) -> u64 {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
+    /// Connections that are open.
+    pub(super) fn open(&self) -> usize {
+        self.door.open()
+    }
 }
 
 impl Gate {
@@ -35,6 +58,7 @@ impl Gate {
         let caller = self.callers.identify(&accepted.stream, source, wanted).await;
         match way.door.admit(&caller) {
             Ok(drain) => {
+                way.admitted.fetch_add(1, Ordering::Relaxed);
                 let admitted = Accepted { drain, ..accepted };
                 flow::hand_over(admitted, self.workers.clone(), Arc::clone(&way.endpoint)).await;
             }

@@ -109,6 +109,13 @@ impl HookState {
         self.told().hook.clone()
     }
 
+    /// How long ago the last self test ended, and why it failed.
+    pub(super) fn tested(&self) -> Option<(Duration, Option<String>)> {
+        let told = self.told();
+        let (ended, error) = told.tested.as_ref()?;
+        Some((ended.elapsed(), error.clone()))
+    }
+
     fn works(&self) {
         self.attached.set(1);
         self.effective.set(1);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
+use super::board::Board;
 use super::callers::Callers;
-use super::entries::Signs;
 use super::numbers::Numbers;
 use super::pod_table::PodTable;
 use super::refusals::{At, Reason, Refusal, RefusalLog};
@@ -64,20 +64,20 @@ fn write(
 pub(super) async fn log_refusals(
     mut refusals: Refusals,
     callers: Arc<Callers>,
-    signs: Signs,
+    board: Board,
     log: RefusalLog,
 ) {
     loop {
         match refusals.next().await {
-            Ok(refused) => log.add(refusal(&refused, &callers, &signs)),
+            Ok(refused) => log.add(refusal(&refused, &callers, &board)),
             Err(error) => return debug!(%error, "no more is heard of what the hook refuses"),
         }
     }
 }
 
-fn refusal(refused: &RefusedConnect, callers: &Callers, signs: &Signs) -> Refusal {
+fn refusal(refused: &RefusedConnect, callers: &Callers, board: &Board) -> Refusal {
     Refusal {
-        cr: signs.cr(refused.wanted.ip()),
+        cr: board.cr(refused.wanted.ip()),
         caller: callers.known_by_cgroup(refused.cgroup).to_string(),
         address: refused.wanted,
         reason: match refused.reason {

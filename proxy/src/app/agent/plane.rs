@@ -7,9 +7,9 @@ use http::HeaderMap;
 
 use crate::api::destination::ANY_DESTINATION;
 use crate::config::kubernetes::{File, TenantMode};
-use crate::flow::http::{Behalf, HttpParts, NotSelected, Select, Selection};
-use crate::flow::stream::{NoTcpService, TcpParts};
-use crate::flow::{Endpoint, Parts, Plane};
+use crate::flow::http::{NotSelected, Select, Selection};
+use crate::flow::stream::NoTcpService;
+use crate::flow::{Behalf, Endpoint, Parts, Plane};
 use crate::resolve::check::Obstacle;
 use crate::resolve::destination::{Destination, DestinationName};
 use crate::resolve::directory::{CrName, Entry, Speaks};
@@ -56,9 +56,10 @@ impl PartialEq for Basis {
 impl Planes {
     pub(super) fn endpoint(&self, entry: &Entry) -> (Basis, Arc<Endpoint>) {
         let basis = self.basis(entry);
-        let plane = self.plane(entry, &basis);
-        let endpoint = Endpoint::new(label(entry), self.parts_for(&entry.entrance.cr), plane)
-            .refusing_selection(self.settings.tenant_mode);
+        let parts = self.parts_for(&entry.entrance.cr);
+        let plane = self.plane(entry, &basis, &parts);
+        let endpoint =
+            Endpoint::new(label(entry), parts, plane).refusing_selection(self.settings.tenant_mode);
         (basis, Arc::new(endpoint))
     }
 
@@ -89,16 +90,16 @@ impl Planes {
         }
     }
 
-    pub(super) fn plane(&self, entry: &Entry, basis: &Basis) -> Plane {
-        let parts = self.parts_for(&entry.entrance.cr);
+    /// `parts` are the endpoint's.
+    pub(super) fn plane(&self, entry: &Entry, basis: &Basis, parts: &Parts) -> Plane {
         match basis {
-            Basis::Destination(destination) => Plane::of(Arc::clone(destination), &parts),
+            Basis::Destination(destination) => Plane::of(Arc::clone(destination), parts),
             Basis::Gateway => self.selected(entry, self.by_gateway(&entry.cr.name.namespace)),
             Basis::Nothing(nothing) => match nothing.speaks {
                 Speaks::Http => self.selected(entry, self.nothing(nothing)),
                 Speaks::Tcp => {
                     let (name, error) = (nothing.destination.clone(), nothing.error.clone());
-                    Plane::NoTcp(Arc::new(NoTcpService::new(name, error, parts.tcp)))
+                    Plane::NoTcp(Arc::new(NoTcpService::new(name, error, parts.tcp.clone())))
                 }
             },
         }
@@ -143,20 +144,11 @@ impl Planes {
     }
 
     fn parts_for(&self, cr: &CrName) -> Parts {
-        Parts {
-            http: HttpParts {
-                behalf: Some(Arc::new(Behalf {
-                    cr_namespace: Arc::clone(&cr.namespace),
-                    cr: Arc::clone(&cr.name),
-                    instance: INSTANCE,
-                })),
-                ..self.parts.http.clone()
-            },
-            tcp: TcpParts {
-                cr: Some(cr.to_string().into()),
-                ..self.parts.tcp.clone()
-            },
-        }
+        let behalf = Behalf::new(Arc::clone(&cr.namespace), Arc::clone(&cr.name), INSTANCE);
+        let mut parts = self.parts.clone();
+        parts.http.behalf = Some(Arc::clone(&behalf));
+        parts.tcp.behalf = Some(behalf);
+        parts
     }
 }
 

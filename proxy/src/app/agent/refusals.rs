@@ -94,6 +94,7 @@ struct State {
     /// When a line was written last, and how many were not since.
     told: HashMap<Alike, (Instant, u64)>,
     remembered: VecDeque<Remembered>,
+    by_cr: HashMap<CrName, u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -126,6 +127,9 @@ impl RefusalLog {
             self.0.counted.get_or_create(&Labels { reason, at }).inc();
         }
         let mut state = self.state();
+        if let Some(cr) = &refusal.cr {
+            *state.by_cr.entry(cr.clone()).or_default() += 1;
+        }
         let left_out = state.tell(&refusal, Instant::now());
         state.remember(refusal.clone());
         drop(state);
@@ -141,6 +145,16 @@ impl RefusalLog {
         all.filter(|one| one.refusal.cr.as_ref() == Some(cr))
             .cloned()
             .collect()
+    }
+
+    /// How many of one CR, since it is served.
+    pub(super) fn count(&self, cr: &CrName) -> u64 {
+        self.state().by_cr.get(cr).copied().unwrap_or_default()
+    }
+
+    /// The CR is not served any more.
+    pub(super) fn forget(&self, cr: &CrName) {
+        self.state().by_cr.remove(cr);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -296,6 +310,9 @@ mod tests {
             .map(|one| (one.refusal.caller, one.times))
             .collect();
         assert_eq!(told, [("bank/b".to_owned(), 1), ("bank/a".to_owned(), 2)]);
+        assert_eq!(log.count(&cr), 3);
+        log.forget(&cr);
+        assert_eq!(log.count(&cr), 0);
         let labels = Labels {
             reason: "other_namespace",
             at: "accept",

@@ -15,28 +15,40 @@ const BURST: Duration = Duration::from_secs(2);
 /// Pods come and go all the time.
 const PODS: Duration = Duration::from_secs(30);
 
-pub(super) struct Remember {
-    pub(super) folder: PathBuf,
-    pub(super) pod: String,
+/// What has never been listed completely; clones tell the same.
+#[derive(Clone)]
+pub(super) struct Missing {
     pub(super) known: Known,
     pub(super) destinations: Reader,
     /// Those that callers are looked for among.
     pub(super) pods: PodTable,
 }
 
-impl Remember {
-    /// What has never been listed completely.
-    pub(super) fn missing(&self) -> Vec<&'static str> {
+impl Missing {
+    pub(super) fn now(&self) -> Vec<&'static str> {
         let mut missing = self.known.missing();
         missing.extend((!self.destinations.is_loaded()).then_some("Secrets"));
         missing.extend((!self.pods.is_listed()).then_some("Pods"));
         missing
     }
+}
 
+pub(super) struct Remember {
+    pub(super) folder: PathBuf,
+    pub(super) pod: String,
+    pub(super) missing: Missing,
+}
+
+impl Remember {
     /// Writes after changes. Never ends.
     pub(super) async fn run(self) {
-        let (mut known, mut pods) = (self.known.changes(), self.pods.changes());
-        let mut destinations = self.destinations.subscribe();
+        let Missing {
+            known,
+            destinations,
+            pods,
+        } = &self.missing;
+        let (mut known, mut pods) = (known.changes(), pods.changes());
+        let mut destinations = destinations.subscribe();
         let mut written = None;
         let mut failing = false;
         loop {
@@ -66,16 +78,21 @@ impl Remember {
 
     /// Once everything is listed: half of the truth is not written over the whole.
     fn snapshot(&self) -> Option<Snapshot> {
-        if !self.missing().is_empty() {
+        let Missing {
+            known,
+            destinations,
+            pods,
+        } = &self.missing;
+        if !self.missing.now().is_empty() {
             return None;
         }
-        let destinations = self.destinations.snapshot()?;
-        let (mut services, mut crs) = self.known.look(|directory| {
+        let destinations = destinations.snapshot()?;
+        let (mut services, mut crs) = known.look(|directory| {
             let services: Vec<_> = directory.entrances().cloned().collect();
             let crs: Vec<_> = directory.crs().cloned().collect();
             (services, crs)
         });
-        let mut pods: Vec<_> = self.pods.read().all().cloned().collect();
+        let mut pods: Vec<_> = pods.read().all().cloned().collect();
         services.sort_by(|one, other| one.service.cmp(&other.service));
         crs.sort_by(|one, other| one.name.cmp(&other.name));
         pods.sort_by_key(|pod| pod.uid);

@@ -1,7 +1,6 @@
 //! The story of one request: counted, forwarded, answered, logged.
 
 use std::error::Error as StdError;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,24 +16,10 @@ use super::server::Resolved;
 use super::{HttpParts, headers, request_id, upgrade};
 use crate::error::render::{self, Asked};
 use crate::error::{Error, Names, catalogue};
+use crate::flow::behalf::Behalf;
 use crate::framing::Turn;
 use crate::resolve::destination::DestinationName;
 use crate::telemetry::logging;
-
-/// The Destination CR on whose behalf destinations are served.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Behalf {
-    pub cr_namespace: Arc<str>,
-    pub cr: Arc<str>,
-    /// The Destination service instance, or what takes its place.
-    pub instance: &'static str,
-}
-
-impl fmt::Display for Behalf {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.cr_namespace, self.cr)
-    }
-}
 
 /// Whose requests they are, in answers, logs and metrics.
 pub(super) struct Named {
@@ -159,6 +144,9 @@ struct Line {
 impl Story {
     fn begin(named: &Named, request: &Request<Incoming>) -> Self {
         named.metrics.received();
+        if let Some(behalf) = &named.behalf {
+            behalf.requested();
+        }
         Self {
             started: Instant::now(),
             line: named.logs_requests().then(|| Line::of(request)),
@@ -201,6 +189,9 @@ impl Story {
     fn log_failure(&self, named: &Named, error: &Error) {
         let entry = catalogue::entry(error);
         named.metrics.failed(entry.id);
+        if let Some(behalf) = &named.behalf {
+            behalf.failed();
+        }
         tracing::error!(
             request_id = self.request_id.to_str().unwrap_or_default(),
             destination = named.destination,

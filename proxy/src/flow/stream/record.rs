@@ -7,6 +7,7 @@ use tracing::{error, info};
 
 use super::{TcpMetrics, TcpParts, is_reset};
 use crate::connect;
+use crate::flow::behalf::Behalf;
 use crate::relay::tcp::{End, Side};
 use crate::resolve::destination::{DestinationName, TcpDestination};
 use crate::telemetry::connections::{Direction, Entry, Listed, State};
@@ -26,7 +27,7 @@ pub(super) enum Verdict {
 pub(super) struct Record {
     listed: Listed,
     metrics: TcpMetrics,
-    cr: Option<Arc<str>>,
+    behalf: Option<Arc<Behalf>>,
     finished: bool,
 }
 
@@ -44,7 +45,7 @@ impl Record {
         Self {
             listed: parts.connections.open("tcp", id, name.to_string(), peer, target),
             metrics: parts.metrics.clone(),
-            cr: parts.cr.clone(),
+            behalf: parts.behalf.clone(),
             finished: false,
         }
     }
@@ -69,13 +70,19 @@ impl Record {
         self.metrics.open.dec();
         self.metrics.count_end(verdict.label(), from_app, from_target);
         match verdict {
-            Verdict::NotConnected(error) => log_not_connected(entry, self.cr.as_deref(), &error),
+            Verdict::NotConnected(error) => {
+                let behalf = self.behalf.as_deref();
+                if let Some(behalf) = behalf {
+                    behalf.failed();
+                }
+                log_not_connected(entry, behalf, &error);
+            }
             verdict => info!(
                 target: CONNECTION,
                 conn_id = entry.id,
                 client.addr = %entry.source,
                 destination = %entry.destination,
-                cr = self.cr.as_deref(),
+                cr = self.behalf.as_deref().map(tracing::field::display),
                 server = %entry.target,
                 result = verdict.label(),
                 bytes_from_app = from_app,
@@ -93,13 +100,13 @@ impl Drop for Record {
     }
 }
 
-fn log_not_connected(entry: &Entry, cr: Option<&str>, failure: &connect::Error) {
+fn log_not_connected(entry: &Entry, behalf: Option<&Behalf>, failure: &connect::Error) {
     error!(
         target: CONNECTION,
         conn_id = entry.id,
         client.addr = %entry.source,
         destination = %entry.destination,
-        cr,
+        cr = behalf.map(tracing::field::display),
         server = %entry.target,
         result = connect_label(failure),
         error = std::error::Error::source(failure).map(tracing::field::display),

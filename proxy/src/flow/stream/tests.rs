@@ -45,7 +45,7 @@ impl Setup {
             connections: connections.clone(),
             metrics: metrics.clone(),
             settings,
-            cr: None,
+            behalf: None,
         };
         let destination = TcpDestination {
             host: "127.0.0.1".into(),

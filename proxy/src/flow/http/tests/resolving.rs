@@ -9,7 +9,8 @@ use tokio::io::AsyncWriteExt;
 
 use super::harness::{OK, Plane, answering, field, http_destination, named, read_head, read_until};
 use crate::config::kubernetes::TenantMode;
-use crate::flow::http::{Behalf, Lazy, NotSelected, Selection};
+use crate::flow::Behalf;
+use crate::flow::http::{Lazy, NotSelected, Selection};
 use crate::resolve;
 use crate::resolve::destination::{Destination, DestinationName, Protocol, TcpDestination, Version};
 
@@ -209,11 +210,7 @@ async fn where_there_is_one_destination_none_can_be_selected() {
     let lazy = Lazy::new(&to("it", target), &http);
     let plane = Plane::to(target)
         .resolving(|mut parts| {
-            parts.behalf = Some(Arc::new(Behalf {
-                cr_namespace: "shop".into(),
-                cr: "my-dest".into(),
-                instance: "secrets",
-            }));
+            parts.behalf = Some(Behalf::new("shop".into(), "my-dest".into(), "secrets"));
             move |head: &HeaderMap| lazy.resolve_unselected(head, TenantMode::Dedicated, &parts)
         })
         .await;

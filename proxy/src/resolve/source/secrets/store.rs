@@ -93,6 +93,13 @@ impl Reader {
         }
     }
 
+    /// The Secret that is this destination, or wants to be.
+    pub fn secret(&self, destination: &str) -> Option<SecretName> {
+        let shard = self.0.shard(destination).load();
+        let first = shard.get(destination)?.first()?;
+        Some(first.secret.clone())
+    }
+
     fn restored(&self, query: &Query<'_>) -> Option<Arc<Destination>> {
         let restored = self.0.restored.load();
         let restored = restored.get(query.destination)?;
