@@ -29,9 +29,9 @@ pub enum Plane {
 }
 
 impl Plane {
-    pub fn of(destination: Arc<Destination>, parts: &Parts) -> Self {
+    pub fn of(destination: &Arc<Destination>, parts: &Parts) -> Self {
         match &destination.protocol {
-            Protocol::Http(http) => Self::Http(Lazy::new(&destination, http)),
+            Protocol::Http(http) => Self::Http(Lazy::new(destination, http)),
             Protocol::Tcp(tcp) => {
                 let name = destination.name.clone();
                 let service = TcpService::new(name, Arc::clone(tcp), parts.tcp.clone());

@@ -352,6 +352,10 @@ impl<K, V> Default for Listed<K, V> {
 
 impl<K: Clone + Eq + Hash, V: PartialEq> Listed<K, V> {
     /// What was known before, or `None` if nothing changes.
+    #[expect(
+        clippy::option_option,
+        reason = "something new is something else than no change"
+    )]
     fn apply(&mut self, key: K, value: V) -> Option<Option<V>> {
         if let Some(unconfirmed) = &mut self.unconfirmed {
             unconfirmed.remove(&key);

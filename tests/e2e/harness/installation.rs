@@ -102,7 +102,7 @@ impl<'a> Installation<'a> {
         ]);
     }
 
-    /// Helm's `--wait` is content with a DaemonSet of which one pod may be unavailable.
+    /// Helm's `--wait` is content with a `DaemonSet` of which one pod may be unavailable.
     fn wait_for_daemon_set(&self) {
         let sets = self.cluster.get(&["daemonsets", "--namespace", &self.namespace]);
         for set in sets["items"].as_array().into_iter().flatten() {

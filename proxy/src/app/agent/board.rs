@@ -31,6 +31,7 @@ impl Board {
     }
 
     /// Where the kernel leads connections to this address, and for whom. `None` without a hook.
+    #[expect(clippy::option_option, reason = "no hook is something else than no entry")]
     pub(super) fn route(&self, address: SocketAddr) -> Option<Option<(SocketAddr, NamespaceNumber)>> {
         let table = self.read().table.clone()?;
         Some(table.target(address).ok().flatten())

@@ -74,11 +74,11 @@ impl Door {
     }
 
     /// Says goodbye to those who are in and may not be any more; the others notice nothing.
-    pub(super) fn open_to(&self, audience: Audience, farewell: Farewell) {
+    pub(super) fn open_to(&self, audience: &Audience, farewell: Farewell) {
         let mut state = self.state();
         state.audience = audience.clone();
         state.rooms.retain(|room, drain| {
-            let stays = room.is_for(&audience);
+            let stays = room.is_for(audience);
             if !stays {
                 drain.start();
                 if farewell == Farewell::Cut {
@@ -135,7 +135,7 @@ mod tests {
         let of_bank = admit(&from("bank"));
         let forwarded = admit(&Caller::PortForward);
         let unknown = admit(&Caller::Unknown(Unknown::SharedAddress));
-        door.open_to(shop(), Farewell::Cut);
+        door.open_to(&shop(), Farewell::Cut);
         for (watch, goes) in [
             (of_shop, false),
             (of_bank, true),
@@ -152,7 +152,7 @@ mod tests {
         let whole = Drain::new();
         let door = Door::new(Audience::Cluster, whole.clone());
         let watch = door.admit(&from("bank")).unwrap();
-        door.open_to(shop(), Farewell::Finish);
+        door.open_to(&shop(), Farewell::Finish);
         assert!(watch.is_draining());
         assert!(!watch.is_cut());
     }
@@ -162,8 +162,8 @@ mod tests {
         let whole = Drain::new();
         let door = Door::new(Audience::Cluster, whole.clone());
         let _before = door.admit(&from("bank")).unwrap();
-        door.open_to(shop(), Farewell::Cut);
-        door.open_to(Audience::Cluster, Farewell::Cut);
+        door.open_to(&shop(), Farewell::Cut);
+        door.open_to(&Audience::Cluster, Farewell::Cut);
         assert!(!door.admit(&from("bank")).unwrap().is_draining());
     }
 

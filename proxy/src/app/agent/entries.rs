@@ -208,7 +208,7 @@ impl Open {
             } else {
                 Farewell::Finish
             };
-            self.way.door.open_to(self.entry.audience.clone(), farewell);
+            self.way.door.open_to(&self.entry.audience, farewell);
         }
         self.announce(common, table);
     }

@@ -67,7 +67,7 @@ impl Gate {
     }
 
     fn refuse(&self, accepted: Accepted, cr: &CrName, caller: &Caller, refused: Refused) {
-        self.refusals.add(Refusal {
+        self.refusals.add(&Refusal {
             cr: Some(cr.clone()),
             caller: caller.to_string(),
             address: accepted.peer,

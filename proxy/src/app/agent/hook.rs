@@ -221,12 +221,11 @@ impl Keeper {
     }
 
     async fn attach_or_prove(&mut self) -> anyhow::Result<()> {
-        let hook = match &mut self.hook {
-            Some(hook) => hook,
-            None => {
-                let hook = load(&self.root, &self.options, &self.loaded, &self.state).await?;
-                self.hook.insert(hook)
-            }
+        let hook = if let Some(hook) = &mut self.hook {
+            hook
+        } else {
+            let hook = load(&self.root, &self.options, &self.loaded, &self.state).await?;
+            self.hook.insert(hook)
         };
         hook.datapath.origins().sweep(STALE);
         if self.attached {

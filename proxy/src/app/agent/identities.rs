@@ -69,7 +69,7 @@ pub(super) async fn log_refusals(
 ) {
     loop {
         match refusals.next().await {
-            Ok(refused) => log.add(refusal(&refused, &callers, &board)),
+            Ok(refused) => log.add(&refusal(&refused, &callers, &board)),
             Err(error) => return debug!(%error, "no more is heard of what the hook refuses"),
         }
     }

@@ -93,10 +93,10 @@ impl Planes {
     /// `parts` are the endpoint's.
     pub(super) fn plane(&self, entry: &Entry, basis: &Basis, parts: &Parts) -> Plane {
         match basis {
-            Basis::Destination(destination) => Plane::of(Arc::clone(destination), parts),
-            Basis::Gateway => self.selected(entry, self.by_gateway(&entry.cr.name.namespace)),
+            Basis::Destination(destination) => Plane::of(destination, parts),
+            Basis::Gateway => Self::selected(entry, self.by_gateway(&entry.cr.name.namespace)),
             Basis::Nothing(nothing) => match nothing.speaks {
-                Speaks::Http => self.selected(entry, self.nothing(nothing)),
+                Speaks::Http => Self::selected(entry, self.nothing(nothing)),
                 Speaks::Tcp => {
                     let (name, error) = (nothing.destination.clone(), nothing.error.clone());
                     Plane::NoTcp(Arc::new(NoTcpService::new(name, error, parts.tcp.clone())))
@@ -105,7 +105,7 @@ impl Planes {
         }
     }
 
-    fn selected(&self, entry: &Entry, select: Select) -> Plane {
+    fn selected(entry: &Entry, select: Select) -> Plane {
         Plane::Selected(Selection::new(label(entry), select))
     }
 

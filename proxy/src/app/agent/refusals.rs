@@ -121,7 +121,7 @@ impl RefusalLog {
         );
     }
 
-    pub(super) fn add(&self, refusal: Refusal) {
+    pub(super) fn add(&self, refusal: &Refusal) {
         if let Reason::Scope(reason) = refusal.reason {
             let at = refusal.at.as_str();
             self.0.counted.get_or_create(&Labels { reason, at }).inc();
@@ -130,11 +130,11 @@ impl RefusalLog {
         if let Some(cr) = &refusal.cr {
             *state.by_cr.entry(cr.clone()).or_default() += 1;
         }
-        let left_out = state.tell(&refusal, Instant::now());
+        let left_out = state.tell(refusal, Instant::now());
         state.remember(refusal.clone());
         drop(state);
         if let Some(left_out) = left_out {
-            log(&refusal, left_out);
+            log(refusal, left_out);
         }
     }
 
@@ -297,9 +297,9 @@ mod tests {
     async fn they_are_counted_and_remembered_for_their_cr() {
         let log = RefusalLog::default();
         for caller in ["bank/a", "bank/a", "bank/b"] {
-            log.add(refusal(caller));
+            log.add(&refusal(caller));
         }
-        log.add(Refusal {
+        log.add(&Refusal {
             cr: None,
             ..refusal("bank/c")
         });

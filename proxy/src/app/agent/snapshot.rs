@@ -66,16 +66,17 @@ impl Snapshot {
 
     /// The one in this folder, if there is one.
     pub(super) fn read(folder: &Path) -> Result<Option<Self>, Error> {
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+
         let path = folder.join(NAME);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(Error::Io { path, source }),
         };
-        #[derive(Deserialize)]
-        struct Format {
-            format: u32,
-        }
         let content = |source| Error::Content {
             path: path.clone(),
             source,

@@ -199,7 +199,7 @@ impl Serving {
 
     /// What cannot be used shows now, and not when somebody asks for it.
     fn plane(&self, destination: &Arc<Destination>) -> Result<Plane, Error> {
-        let plane = Plane::of(Arc::clone(destination), &self.parts.flow);
+        let plane = Plane::of(destination, &self.parts.flow);
         plane.prepare(&self.parts.flow)?;
         Ok(plane)
     }

@@ -101,12 +101,11 @@ pub(super) async fn answer(
         Err(refusal) => {
             let Refusal { error, named } = *refusal;
             let story = Story::begin(&named, &request);
-            let error = match violation(turn.as_ref()) {
-                Some(violation) => violation,
-                None => {
-                    body(request, &app).drain_if_cheap().await;
-                    error
-                }
+            let error = if let Some(violation) = violation(turn.as_ref()) {
+                violation
+            } else {
+                body(request, &app).drain_if_cheap().await;
+                error
             };
             story.end(&named, Err(error))
         }

@@ -266,7 +266,9 @@ async fn ask(from: &str, port: u16, fields: &str) -> Option<String> {
 async fn web(name: &'static str) -> SocketAddr {
     server(move |mut stream| async move {
         let mut head = [0; 1024];
-        stream.read(&mut head).await?;
+        if stream.read(&mut head).await? == 0 {
+            return Ok(());
+        }
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
         stream.write_all(answer.as_bytes()).await
     })
