@@ -19,6 +19,7 @@ pub(super) struct Right {
 
 const DESTINATIONS: &str = "destination.connectivity.api.sap";
 const LEASES: &str = "coordination.k8s.io";
+const EVENTS: &str = "events.k8s.io";
 const WATCH: [&str; 2] = ["list", "watch"];
 /// By which managers agree on one of them.
 const LEASE: &str = "sap-transp-proxy-manager";
@@ -47,6 +48,7 @@ pub(super) fn of(part: Part, namespace: &str, settings: &File) -> Vec<Right> {
             add(&WATCH, "", "services", None);
             add(&["create", "patch", "delete"], "", "services", None);
             add(&["create"], LEASES, "leases", here);
+            add(&["create"], EVENTS, "events", None);
         }
         Part::Healthcheck => {
             add(&WATCH, "", "services", here);
