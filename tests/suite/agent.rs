@@ -15,6 +15,7 @@ mod end;
 mod fallback;
 mod hooked;
 mod outage;
+mod scale;
 
 /// Reads from a stream until it has `text`.
 fn expect(stream: &mut TcpStream, text: &str) {

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod api_server;
 pub mod binary;
 pub mod certs;
+pub mod large;
 pub mod nginx;
 pub mod node;
 pub mod peers;

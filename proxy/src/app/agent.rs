@@ -263,6 +263,7 @@ impl<'a> Agent<'a> {
     fn start(self) -> Running<'a> {
         let (order, orders) = mpsc::channel(1);
         let (hand_over, loaded) = mpsc::channel(1);
+        let keeper = wants_hook(self.arguments, &self.settings).then(|| self.keeper(hand_over).prepared());
         let control = Control {
             known: self.feeds.known.clone(),
             entries: self.entries(),
@@ -279,7 +280,6 @@ impl<'a> Agent<'a> {
         };
         tokio::spawn(control.run());
         self.start_feeds();
-        let keeper = wants_hook(self.arguments, &self.settings).then(|| self.keeper(hand_over));
         tokio::spawn(self.remember().run());
         Running {
             agent: self,

@@ -194,7 +194,21 @@ impl Node {
             *next += 1;
             *next
         };
-        let service = json!({
+        let service = self.service(name, protocol, port.into());
+        let service: Service = self.apply(&self.installation, name, &service).await;
+        let address = service
+            .spec
+            .and_then(|spec| spec.cluster_ip)
+            .expect("a virtual IP");
+        Entrance {
+            virtual_address: SocketAddr::new(address.parse().expect("an address"), 80),
+            port,
+        }
+    }
+
+    /// As the manager makes it for a CR of the namespace `shop`.
+    pub fn service(&self, name: &str, protocol: &str, target_port: usize) -> Value {
+        json!({
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"name": name, "labels": {
@@ -208,19 +222,10 @@ impl Node {
                 "selector": {"transparent-proxy.connectivity.api.sap/fallback": "true"},
                 "ports": [{
                     "name": protocol, "appProtocol": protocol, "protocol": "TCP",
-                    "port": 80, "targetPort": port,
+                    "port": 80, "targetPort": target_port,
                 }],
             },
-        });
-        let service: Service = self.apply(&self.installation, name, &service).await;
-        let address = service
-            .spec
-            .and_then(|spec| spec.cluster_ip)
-            .expect("a virtual IP");
-        Entrance {
-            virtual_address: SocketAddr::new(address.parse().expect("an address"), 80),
-            port,
-        }
+        })
     }
 
     pub async fn service_port(&self, name: &str, port: u16) {
@@ -528,6 +533,10 @@ pub struct Running {
 }
 
 impl Running {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }

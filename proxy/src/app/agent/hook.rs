@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use crate::admin::probes;
 use crate::app::hook::Hook;
@@ -61,6 +61,8 @@ pub(super) struct Keeper {
     options: datapath::Options,
     loaded: mpsc::Sender<Loaded>,
     state: HookState,
+    /// In the kernel, and not announced yet.
+    prepared: Option<Datapath>,
     hook: Option<Hook>,
     attached: bool,
 }
@@ -175,8 +177,26 @@ impl Keeper {
             options,
             loaded,
             state,
+            prepared: None,
             hook: None,
             attached: false,
+        }
+    }
+
+    /// Loads the programs, unless that fails: then it is tried again when they are needed.
+    ///
+    /// This takes three times the memory that an idle agent has, for a moment: aya reads all
+    /// types of the kernel before it can be told that nobody needs them. Done first, others get
+    /// that memory afterwards.
+    #[must_use]
+    pub(super) fn prepared(self) -> Self {
+        let prepared = Datapath::load(&self.options);
+        if let Err(error) = &prepared {
+            debug!(%error, "the programs cannot be loaded yet");
+        }
+        Self {
+            prepared: prepared.ok(),
+            ..self
         }
     }
 
@@ -221,12 +241,11 @@ impl Keeper {
     }
 
     async fn attach_or_prove(&mut self) -> anyhow::Result<()> {
-        let hook = if let Some(hook) = &mut self.hook {
-            hook
-        } else {
-            let hook = load(&self.root, &self.options, &self.loaded, &self.state).await?;
-            self.hook.insert(hook)
+        let hook = match self.hook.take() {
+            Some(hook) => hook,
+            None => self.announced().await?,
         };
+        let hook = self.hook.insert(hook);
         hook.datapath.origins().sweep(STALE);
         if self.attached {
             return Ok(hook.prove().await?);
@@ -234,6 +253,38 @@ impl Keeper {
         let attached = hook.attach().await;
         self.attached = hook.datapath.is_attached();
         Ok(attached?)
+    }
+
+    /// The programs, loaded and with their tables filled; not attached yet.
+    async fn announced(&mut self) -> anyhow::Result<Hook> {
+        let AttachPoint { path, .. } = attach_point(&self.root)?;
+        self.state.told().hook.cgroup = Some(path.display().to_string());
+        let mut datapath = match self.prepared.take() {
+            Some(datapath) => datapath,
+            None => Datapath::load(&self.options)?,
+        };
+        if let Some(log) = datapath.kernel_log()? {
+            tokio::spawn(log.forward());
+        }
+        let cgroups = PodCgroups::new(&path);
+        // Who is who, before anybody connects.
+        cgroups.scan().await?;
+        let (ready, filled) = oneshot::channel();
+        let message = Loaded {
+            virtual_ips: datapath.virtual_ips(),
+            callers: datapath.callers(),
+            exempt: datapath.exempt(),
+            origins: datapath.origins(),
+            refusals: datapath.refusals()?,
+            cgroups,
+            ready,
+        };
+        let counters = Arc::new(datapath.counters());
+        self.state.counters.store(Some(counters));
+        let handed_over = self.loaded.send(message).await;
+        handed_over.map_err(|_ended| anyhow::anyhow!("the agent is stopping"))?;
+        filled.await?;
+        Ok(Hook::new(datapath, path))
     }
 
     async fn end(&mut self) {
@@ -244,39 +295,4 @@ impl Keeper {
         hook.datapath.detach();
         info!("connections are no longer redirected");
     }
-}
-
-/// Loads the programs and waits until their tables are filled.
-async fn load(
-    root: &std::path::Path,
-    options: &datapath::Options,
-    loaded: &mpsc::Sender<Loaded>,
-    state: &HookState,
-) -> anyhow::Result<Hook> {
-    let AttachPoint { path, .. } = attach_point(root)?;
-    state.told().hook.cgroup = Some(path.display().to_string());
-    let mut datapath = Datapath::load(options)?;
-    if let Some(log) = datapath.kernel_log()? {
-        tokio::spawn(log.forward());
-    }
-    let cgroups = PodCgroups::new(&path);
-    // Who is who, before anybody connects.
-    cgroups.scan().await?;
-    let (ready, filled) = oneshot::channel();
-    let message = Loaded {
-        virtual_ips: datapath.virtual_ips(),
-        callers: datapath.callers(),
-        exempt: datapath.exempt(),
-        origins: datapath.origins(),
-        refusals: datapath.refusals()?,
-        cgroups,
-        ready,
-    };
-    state.counters.store(Some(Arc::new(datapath.counters())));
-    loaded
-        .send(message)
-        .await
-        .map_err(|_ended| anyhow::anyhow!("the agent is stopping"))?;
-    filled.await?;
-    Ok(Hook::new(datapath, path))
 }
