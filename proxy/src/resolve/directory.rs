@@ -61,6 +61,11 @@ impl Cr {
         })
     }
 
+    /// The destination that it names; a gateway names any.
+    pub fn destination(&self) -> &str {
+        &self.spec.destination_ref.name
+    }
+
     /// As an object of the API, for those who check it.
     pub fn resource(&self) -> Destination {
         let mut cr = Destination::new(&self.name.name, self.spec.clone());

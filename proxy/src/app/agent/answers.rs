@@ -68,7 +68,7 @@ impl Answers for Everything {
             name: name.to_owned(),
             agent: self.agent(),
             resource: cr.as_deref().map(|cr| told::Resource {
-                destination: cr.spec.destination_ref.name.clone(),
+                destination: cr.destination().to_owned(),
                 scope: self.scope(cr),
             }),
             same_name_in,
@@ -149,7 +149,7 @@ impl Everything {
                 what: obstacle.to_string(),
             };
         }
-        let name = cr.spec.destination_ref.name.as_str();
+        let name = cr.destination();
         if name == ANY_DESTINATION {
             return told::Destination::Gateway;
         }

@@ -97,8 +97,11 @@ impl Entries {
 
     /// Destinations have changed.
     pub(super) fn refresh(&mut self, change: &Change) {
+        if let Change::Names(names) = change {
+            names.iter().for_each(|name| self.forget_if_gone(name));
+        }
         for open in self.open.values_mut() {
-            let name = open.entry.cr.spec.destination_ref.name.as_str();
+            let name = open.entry.cr.destination();
             let concerned = match change {
                 Change::All => true,
                 Change::Names(names) => names.contains(name),
@@ -162,6 +165,21 @@ impl Entries {
             self.board.close(&open.entry.entrance);
             self.common.gate.refusals.forget(&open.entry.entrance.cr);
             open.served.close(self.table.as_ref());
+            self.forget_if_gone(open.entry.cr.destination());
+        }
+    }
+
+    /// Ends the series of a destination that neither exists nor is asked for by a CR.
+    fn forget_if_gone(&self, destination: &str) {
+        let planes = &self.common.planes;
+        let exists = planes.destinations.secret(destination).is_some();
+        let is_asked_for = || {
+            self.open
+                .values()
+                .any(|open| open.entry.cr.destination() == destination)
+        };
+        if !exists && !is_asked_for() {
+            planes.parts.http.metrics.forget(destination);
         }
     }
 

@@ -68,7 +68,7 @@ impl Planes {
         let cr = &entry.cr;
         let nothing = |error| {
             Basis::Nothing(Nothing {
-                destination: cr.spec.destination_ref.name.clone(),
+                destination: cr.destination().to_owned(),
                 speaks: entry.entrance.speaks,
                 error,
             })
@@ -76,7 +76,7 @@ impl Planes {
         if let Some(obstacle) = Obstacle::of(&cr.resource(), &self.settings) {
             return nothing(obstacle.into());
         }
-        let destination = cr.spec.destination_ref.name.as_str();
+        let destination = cr.destination();
         if destination == ANY_DESTINATION {
             return Basis::Gateway;
         }
@@ -161,5 +161,5 @@ fn refused_before(head: &HeaderMap, mode: TenantMode, error: &Error) -> Option<E
 }
 
 fn label(entry: &Entry) -> DestinationName {
-    DestinationName::new_unchecked(&entry.cr.spec.destination_ref.name)
+    DestinationName::new_unchecked(entry.cr.destination())
 }

@@ -1,5 +1,7 @@
 //! Metrics of the HTTP plane, looked up once per destination.
 
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -31,7 +33,37 @@ pub struct HttpMetrics {
     received_by_destination: Family<OfDestination, Counter>,
     answered_by_destination: Family<OfDestination, Counter>,
     repeated: Family<OfDestination, Counter>,
-    errors: Family<OfError, Counter>,
+    errors: Errors,
+}
+
+/// Errors by destination and kind. Which kinds there are of a destination is remembered, because
+/// a family does not tell.
+#[derive(Debug, Clone, Default)]
+struct Errors {
+    counted: Family<OfError, Counter>,
+    kinds: Arc<Mutex<HashMap<String, BTreeSet<&'static str>>>>,
+}
+
+impl Errors {
+    fn count(&self, destination: &str, error: &'static str) {
+        let labels = OfError {
+            destination: destination.to_owned(),
+            error,
+        };
+        self.counted.get_or_create(&labels).inc();
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        kinds.entry(labels.destination).or_default().insert(error);
+    }
+
+    fn forget(&self, destination: &str) {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        for error in kinds.remove(destination).unwrap_or_default() {
+            self.counted.remove(&OfError {
+                destination: destination.to_owned(),
+                error,
+            });
+        }
+    }
 }
 
 impl HttpMetrics {
@@ -69,8 +101,23 @@ impl HttpMetrics {
         registry.register(
             "request_errors",
             "Requests answered by the proxy itself",
-            self.errors.clone(),
+            self.errors.counted.clone(),
         );
+    }
+
+    /// Ends the series of a destination that is gone, or they would grow without end.
+    pub fn forget(&self, destination: &str) {
+        let labels = OfDestination {
+            destination: destination.to_owned(),
+        };
+        for family in [
+            &self.received_by_destination,
+            &self.answered_by_destination,
+            &self.repeated,
+        ] {
+            family.remove(&labels);
+        }
+        self.errors.forget(destination);
     }
 
     pub(super) fn of(&self, name: &DestinationName) -> DestinationMetrics {
@@ -97,7 +144,7 @@ pub(super) struct DestinationMetrics {
     answered: [Counter; 2],
     pub repeated: Counter,
     seconds: Durations,
-    errors: Family<OfError, Counter>,
+    errors: Errors,
     destination: String,
 }
 
@@ -122,12 +169,7 @@ impl DestinationMetrics {
     }
 
     pub(super) fn failed(&self, error: &'static str) {
-        self.errors
-            .get_or_create(&OfError {
-                destination: self.destination.clone(),
-                error,
-            })
-            .inc();
+        self.errors.count(&self.destination, error);
     }
 }
 

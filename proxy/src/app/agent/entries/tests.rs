@@ -199,6 +199,14 @@ impl Agent {
         self.entries.update(entries);
     }
 
+    fn scraped(&self) -> String {
+        let mut registry = prometheus_client::registry::Registry::default();
+        self.http.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
+    }
+
     fn refusals(&self, name: &str) -> Vec<(String, &'static str)> {
         let of = self.refusals.of(&cr_name(name));
         of.into_iter()
@@ -512,11 +520,7 @@ async fn a_gateway_leads_to_the_destination_that_a_request_names() {
         );
         assert!(answer.contains(message), "{fields}: {answer}");
     }
-    let mut registry = prometheus_client::registry::Registry::default();
-    agent.http.register(&mut registry);
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    assert!(!text.contains("three"), "{text}");
+    assert!(!agent.scraped().contains("three"));
 }
 
 #[tokio::test]
@@ -622,4 +626,42 @@ fn a_virtual_ip_leads_to_the_own_address_of_its_family() {
         leads(&namespaced, &["10.0.0.1"]),
         ["10.96.0.1:80 10.0.0.1:10001 1"]
     );
+}
+
+#[tokio::test]
+async fn metrics_do_not_remember_destinations_for_ever() {
+    let mut agent = Agent::new();
+    agent.destination("backend", &http_to(web("backend").await));
+    let port = agent.cr("my-dest", "backend", Scope::Namespaced, Speaks::Http);
+    ask(SHOP, port, "").await.unwrap();
+    agent.no_secret("backend");
+    ask(SHOP, port, "").await.unwrap();
+    let of_backend = |text: String| text.lines().filter(|line| line.contains("backend")).count();
+    assert!(of_backend(agent.scraped()) > 3, "a CR still asks for it");
+    agent.no_cr("my-dest");
+    assert_eq!(of_backend(agent.scraped()), 0);
+}
+
+/// By hand, or by a manager that repairs it; the target port stays.
+#[tokio::test]
+async fn a_service_that_is_deleted_and_made_again_is_served_again() {
+    let mut agent = Agent::new();
+    agent.destination("backend", &http_to(web("backend").await));
+    let port = agent.cr("my-dest", "backend", Scope::Namespaced, Speaks::Http);
+    assert!(ask(SHOP, port, "").await.unwrap().ends_with("backend"));
+    let entrance = agent.directory.entry("my-dest").unwrap().entrance;
+    let gone = agent.directory.remove_entrance("my-dest");
+    agent.apply(gone);
+    let again = agent.directory.apply_entrance(Entrance::clone(&entrance));
+    agent.apply(again);
+    let served = async {
+        while agent.entries.has_failed() {
+            tokio::task::yield_now().await;
+            agent.entries.retry();
+        }
+    };
+    timeout(PATIENCE, served)
+        .await
+        .expect("the port is free in a moment");
+    assert!(ask(SHOP, port, "").await.unwrap().ends_with("backend"));
 }
