@@ -127,6 +127,7 @@ fn every_credentials_error() -> impl Iterator<Item = credentials::Error> {
 
 fn every_exchange() -> impl Iterator<Item = Exchange> {
     [
+        Exchange::Unusable(std::sync::Arc::new(std::fmt::Error)),
         Exchange::MethodNotAllowed,
         Exchange::RepeatedHeaders(vec![http::HeaderName::from_static("x-tenant-id")]),
         Exchange::InvalidRequestTarget,
