@@ -24,27 +24,25 @@ mod plane;
 mod pod_table;
 mod refusals;
 mod remember;
+mod running;
+mod settings;
 mod snapshot;
 mod status;
+mod tasks;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwapOption;
-use http::StatusCode;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use self::all_pods::AllPods;
 use self::answers::Everything;
-use self::begin::Begin;
 use self::board::Board;
 use self::callers::Callers;
-use self::control::{Control, Hooked, Order};
+use self::control::{Control, Hooked};
 use self::entries::{Common, Entries};
 use self::feeds::{Feeds, Known, OwnPod};
 use self::gate::Gate;
@@ -54,33 +52,29 @@ use self::plane::Planes;
 use self::pod_table::PodTable;
 use self::refusals::RefusalLog;
 use self::remember::{Missing, Remember};
+use self::running::{HookTask, Running};
+use self::settings::{connection_limits, decided, secret_namespaces, wants_hook};
 use self::status::Status;
+use self::tasks::Tasks;
 use super::{in_cluster, memory, parts};
-use crate::accept::{self, Limits, LimitsConfig};
+use crate::accept::{self, Limits};
 use crate::admin::probes::Probes;
 use crate::admin::socket;
 use crate::cli;
 use crate::cluster::client;
 use crate::cluster::watch::Watches;
 use crate::config::kubernetes::File;
-use crate::connect::direct::{self, OwnAddresses};
+use crate::connect::direct::OwnAddresses;
 use crate::datapath;
-use crate::flow::http::Retry;
-use crate::lifecycle::drain::{Drain, Drained};
+use crate::lifecycle::drain::Drain;
 use crate::lifecycle::readiness::Readiness;
 use crate::resolve::directory::Directory;
-use crate::resolve::keystore::CertificateStore;
 use crate::resolve::source::secrets;
-use crate::telemetry::connections::Connections;
 use crate::telemetry::logging::Level;
 use crate::telemetry::registry::{Metrics, scopes};
 
 /// As in the label of its pod, also that of the fallback.
 const COMPONENT: &str = "http-proxy";
-
-/// So long after the signal connections are still accepted: it takes a moment until no node
-/// sends any more, and the hooks of this one are gone for no longer than that.
-const LINGER: Duration = Duration::from_secs(5);
 
 pub fn run(arguments: &cli::Agent) -> anyhow::Result<ExitCode> {
     memory::keep_to_this_process().context("memory cannot be kept out of core files")?;
@@ -96,14 +90,17 @@ async fn serve(arguments: &cli::Agent, settings: Arc<File>, descriptors: u64) ->
     let stopping = Drain::new();
     let starting = agent.readiness.latch("what the API server knows");
     agent.serve_pages(&stopping)?;
-    let mut agent = agent.start();
+    let (mut agent, mut tasks) = agent.start();
+    let serving = async {
+        agent.begin().await;
+        drop(starting);
+        info!("ready");
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
-        () = agent.begin() => {
-            drop(starting);
-            info!("ready");
-            in_cluster::asked_to_stop().await?;
-        }
+        () = serving => {}
         asked = in_cluster::asked_to_stop() => asked?,
+        broken = tasks.broken() => return Err(broken),
     }
     stopping.start();
     agent.stop().await;
@@ -260,7 +257,8 @@ impl<'a> Agent<'a> {
     }
 
     /// Starts all that runs from now on.
-    fn start(self) -> Running<'a> {
+    fn start(self) -> (Running<'a>, Tasks) {
+        let mut tasks = Tasks::default();
         let (order, orders) = mpsc::channel(1);
         let (hand_over, loaded) = mpsc::channel(1);
         let keeper = wants_hook(self.arguments, &self.settings).then(|| self.keeper(hand_over).prepared());
@@ -278,32 +276,32 @@ impl<'a> Agent<'a> {
                 exempt: Arc::clone(&self.exempt),
             },
         };
-        tokio::spawn(control.run());
-        self.start_feeds();
-        tokio::spawn(self.remember().run());
-        Running {
+        tasks.spawn(control.run());
+        self.start_feeds(&mut tasks);
+        tasks.spawn(self.remember().run());
+        let hook = keeper.map(|keeper| HookTask::start(keeper, &mut tasks));
+        let running = Running {
             agent: self,
             order,
-            keeper,
-            kept: None,
-            stop: CancellationToken::new(),
-        }
+            hook,
+        };
+        (running, tasks)
     }
 
-    fn start_feeds(&self) {
+    fn start_feeds(&self, tasks: &mut Tasks) {
         let feeds = &self.feeds;
-        tokio::spawn(feeds.services());
-        tokio::spawn(feeds.crs());
+        tasks.spawn_endless(feeds.services());
+        tasks.spawn_endless(feeds.crs());
         for namespace in secret_namespaces(self.arguments, &self.settings) {
-            tokio::spawn(feeds.secrets(&namespace, &self.writer));
+            tasks.spawn_endless(feeds.secrets(&namespace, &self.writer));
         }
         let of_all = {
             let (feeds, watches) = (feeds.clone(), Watches::default());
             move |table| feeds.pods_of_all(&watches, table)
         };
-        tokio::spawn(feeds.all.clone().run(of_all));
+        tasks.spawn(feeds.all.clone().run(of_all));
         if wants_hook(self.arguments, &self.settings) {
-            tokio::spawn(feeds.pods_of_node(&self.arguments.node, self.node.clone()));
+            tasks.spawn_endless(feeds.pods_of_node(&self.arguments.node, self.node.clone()));
         } else {
             feeds.all.keep_for_ever();
         }
@@ -365,127 +363,4 @@ impl<'a> Agent<'a> {
             pods: self.pods().clone(),
         }
     }
-}
-
-/// An agent that serves, or is about to.
-struct Running<'a> {
-    agent: Agent<'a>,
-    order: mpsc::Sender<Order>,
-    keeper: Option<Keeper>,
-    kept: Option<JoinHandle<()>>,
-    stop: CancellationToken,
-}
-
-impl Running<'_> {
-    /// Resolves when connections may come: all that is known is served, and the hook is in place
-    /// or was tried.
-    async fn begin(&mut self) {
-        let agent = &self.agent;
-        let begin = Begin {
-            folder: agent.arguments.state.clone(),
-            missing: agent.missing(),
-            writer: Arc::clone(&agent.writer),
-        };
-        begin.know().await;
-        let (settle, settled) = oneshot::channel();
-        if self.order.send(Order::Settle(settle)).await.is_ok() {
-            // Only the end of the control could break this off.
-            let _ = settled.await;
-        }
-        self.hook().await;
-    }
-
-    async fn hook(&mut self) {
-        let Some(keeper) = self.keeper.take() else { return };
-        let (tried, first) = oneshot::channel();
-        let kept = tokio::spawn(keeper.run(tried, self.stop.clone()));
-        self.kept = Some(kept);
-        // Either it was tried, or somebody has asked to stop.
-        let _ = first.await;
-    }
-
-    /// The hook first, so that others get what is new; then what is open may finish.
-    async fn stop(self) {
-        self.stop.cancel();
-        if let Some(kept) = self.kept
-            && let Err(error) = kept.await
-        {
-            warn!(%error, "the hook is taken off with the process");
-        }
-        let drain = self.agent.drain;
-        let deadline = self.agent.settings.drain_seconds.duration();
-        let finishing = async {
-            tokio::time::sleep(LINGER).await;
-            drain.finish(deadline).await
-        };
-        let drained = tokio::select! {
-            drained = finishing => drained,
-            () = in_cluster::asked_again() => {
-                drain.cut();
-                drain.finish(Duration::ZERO).await
-            }
-        };
-        if let Drained::Cut(held) = drained {
-            warn!(connections = held, "connections were cut");
-        }
-    }
-}
-
-fn wants_hook(arguments: &cli::Agent, settings: &File) -> bool {
-    settings.ebpf.enabled && !arguments.fallback
-}
-
-/// Where Secrets may be destinations.
-fn secret_namespaces(arguments: &cli::Agent, settings: &File) -> std::collections::BTreeSet<String> {
-    let more = settings.secrets.namespaces.iter().cloned();
-    more.chain([arguments.cluster.namespace.clone()]).collect()
-}
-
-fn decided(
-    settings: &File,
-    own: &Arc<OwnAddresses>,
-    exempt: &Arc<ArcSwapOption<datapath::Exempt>>,
-) -> anyhow::Result<parts::Decided> {
-    let exempt = Arc::clone(exempt);
-    let exempt_socket = move |socket: std::os::fd::BorrowedFd<'_>| match &*exempt.load() {
-        Some(exempt) => exempt.socket(socket),
-        None => Ok(()),
-    };
-    Ok(parts::Decided {
-        dialer: direct::Config {
-            socket_hook: Some(Arc::new(exempt_socket)),
-            own: Arc::clone(own),
-            // Nothing that listens in this pod is for applications.
-            forbid_loopback: true,
-        },
-        retry: retry(settings)?,
-        access_log: settings.logging.access,
-        technical_cas: parts::authorities(&settings.additional_cas)?,
-        target_cas: CertificateStore::default(),
-        connections: Connections::default(),
-    })
-}
-
-fn retry(settings: &File) -> anyhow::Result<Option<Retry>> {
-    let retry = &settings.http.retry;
-    let status_codes: Result<_, _> = retry
-        .status_codes
-        .iter()
-        .map(|code| StatusCode::from_u16(*code))
-        .collect();
-    Ok((retry.max_retries > 0).then_some(Retry {
-        max_retries: retry.max_retries.into(),
-        status_codes: status_codes.context("http.retry.statusCodes")?,
-    }))
-}
-
-fn connection_limits(settings: &File, descriptors: u64) -> LimitsConfig {
-    // Destinations may need that many listeners, if there is room for them at all.
-    let ports = settings.target_ports.range();
-    let listeners = u64::from(ports.end() - ports.start()) + 1;
-    LimitsConfig {
-        per_source: settings.limits.connections_per_pod,
-        ..LimitsConfig::default()
-    }
-    .within_descriptors(descriptors - listeners.min(descriptors / 2))
 }

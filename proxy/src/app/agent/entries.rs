@@ -98,7 +98,9 @@ impl Entries {
     /// Destinations have changed.
     pub(super) fn refresh(&mut self, change: &Change) {
         if let Change::Names(names) = change {
-            names.iter().for_each(|name| self.forget_if_gone(name));
+            for name in names {
+                self.forget_if_gone(name);
+            }
         }
         for open in self.open.values_mut() {
             let name = open.entry.cr.destination();
