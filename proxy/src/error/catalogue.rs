@@ -40,7 +40,7 @@ pub struct Entry {
     pub id: &'static str,
     pub status: StatusCode,
     pub origin: Origin,
-    /// With placeholders, which [`message`] fills in.
+    /// With placeholders, which [`message()`] fills in.
     pub message: &'static str,
     /// Status of the internal call that failed.
     pub internal_code: Option<u16>,
