@@ -1,10 +1,10 @@
 // Command pressure sends requests at a steady rate and tells which failed and for how long.
 //
-//	pressure [-rate 200] [-keep] [-expect TEXT] URL...
+//	pressure [-rate 200] [-keep] [-expect TEXT] [-first 30s] URL...
 //
 // It goes on until SIGTERM or SIGINT, or until its standard input ends, and then prints a summary as JSON. A request
 // fails if it has no answer within 3 s, another status than 200, or a body without TEXT. Every request has a connection of
-// its own, or, with -keep, one out of a pool.
+// its own, or, with -keep, one out of a pool. With -first, it ends at the first success, or when that much time is over.
 //
 //	pressure -tcp [-rate 200] HOST:PORT...
 //
@@ -85,6 +85,7 @@ func main() {
 	keep := flag.Bool("keep", false, "keep connections")
 	tcp := flag.Bool("tcp", false, "lines over TCP")
 	expect := flag.String("expect", "", "what is in every answer")
+	first := flag.Duration("first", 0, "until the first success, at most for so long")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -92,6 +93,9 @@ func main() {
 		io.Copy(io.Discard, os.Stdin)
 		stop()
 	}()
+	if *first > 0 {
+		time.AfterFunc(*first, stop)
+	}
 
 	request := overHTTP(*keep, *expect)
 	if *tcp {
@@ -111,7 +115,11 @@ func main() {
 		target := flag.Arg(number % flag.NArg())
 		all.Go(func() {
 			begin := time.Now()
-			result.add(begin, request(target))
+			err := request(target)
+			result.add(begin, err)
+			if err == nil && *first > 0 {
+				stop()
+			}
 		})
 	}
 }

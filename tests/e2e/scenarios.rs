@@ -8,6 +8,7 @@ mod installation;
 mod live;
 mod operations;
 mod reach;
+mod scale;
 mod scope;
 mod side_by_side;
 mod uninstallation;
@@ -44,7 +45,9 @@ pub const ALL: &[Scenario] = &[
     scenario!(live::a_new_resource_works_within_two_seconds),
     scenario!(live::a_changed_secret_is_live_within_five_seconds),
     scenario!(live::a_deleted_resource_is_gone),
+    scenario!(scale::a_new_resource_among_many_is_served_soon_and_costs_little),
     scenario!(operations::status_and_helm_test_say_that_all_is_well),
+    scenario!(operations::commands_on_a_node_say_who_connects_who_may_not_and_what_is_missing),
     scenario!(operations::metrics_count_requests),
     scenario!(operations::logs_are_json_without_secrets_and_their_level_can_be_changed),
     scenario!(documentation::the_first_destination_works_as_its_page_says),

@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, ChildStdin, ChildStdout};
+use std::process::{ChildStdin, ChildStdout};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use serde_json::json;
+use tests::memory::Memory;
 
 use crate::harness::proxy::{Proxy, Running};
 use crate::harness::wait;
@@ -84,18 +85,6 @@ fn answer(connection: &TcpStream, sent: &AtomicU64) -> bool {
     true
 }
 
-fn memory_kib(child: &Child, field: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("the proxy lives");
-    let line = status
-        .lines()
-        .find(|line| line.starts_with(field))
-        .expect("the kernel tells");
-    line.split_whitespace()
-        .nth(1)
-        .and_then(|number| number.parse().ok())
-        .expect("a number of KiB")
-}
-
 /// An application behind the proxy that does one small request, then waits for each next line of the test.
 struct Application {
     running: Running,
@@ -124,7 +113,7 @@ impl Application {
             memory_before: 0,
         };
         assert_eq!(application.line(), "pong");
-        application.memory_before = memory_kib(&application.running.0, "VmRSS");
+        application.memory_before = Memory::of(application.running.0.id()).now;
         application.go_on();
         application
     }
@@ -140,7 +129,9 @@ impl Application {
     }
 
     fn growth(&self) -> u64 {
-        memory_kib(&self.running.0, "VmHWM").saturating_sub(self.memory_before)
+        Memory::of(self.running.0.id())
+            .most
+            .saturating_sub(self.memory_before)
     }
 }
 

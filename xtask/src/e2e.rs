@@ -23,24 +23,29 @@ use cluster::Running;
 pub(crate) struct Options {
     /// Test the optimised build, which is what users get, instead of the quicker one
     #[arg(long)]
-    release: bool,
+    pub(crate) release: bool,
 
     /// Leave the cluster running at the end; `tests/cluster/down` ends it
     #[arg(long)]
-    keep: bool,
+    pub(crate) keep: bool,
 
     /// Only scenarios whose name contains one of these (and the installation, which all need)
-    filters: Vec<String>,
+    pub(crate) filters: Vec<String>,
 }
 
 /// Besides those of Kubernetes and of the image: peers, client image, tests, cluster, scenarios.
 const STEPS: usize = 5;
 
 pub(crate) fn run(options: &Options) -> Result<()> {
+    pass("e2e", options, &[])
+}
+
+/// `environment` is for the scenarios.
+pub(crate) fn pass(task: &'static str, options: &Options, environment: &[(&str, String)]) -> Result<()> {
     if let Some(reason) = machine::unfit() {
         bail!("a cluster with the proxy cannot run here: {reason}");
     }
-    let mut progress = Progress::new("e2e", kubernetes::STEPS + image::STEPS + STEPS);
+    let mut progress = Progress::new(task, kubernetes::STEPS + image::STEPS + STEPS);
     let cluster = kubernetes::provide(&mut progress)?;
     let proxy = image::make(
         &image::Options {
@@ -65,6 +70,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     progress.step("scenarios");
     let mut command = scenarios(&["--"]);
     command.args(&options.filters).envs(running.environment());
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     command.env(peers::LIST_VARIABLE, peers.save()?);
     let child = test::start(interrupt::group(&mut command))?;
     interrupt::ends(&child)?;

@@ -30,7 +30,7 @@ enum Task {
     BuildEbpf(build_ebpf::Options),
     /// Set everything up and show the main job: curl without credentials reaches a server that demands them
     Demo(demo::Options),
-    /// Set everything up and pass everything that CI passes
+    /// Set everything up and pass everything that needs no cluster; CI passes this and `e2e`
     Test(test::Options),
     /// Build Kubernetes (about 6 minutes, once) and fetch what runs containers, for tests on real clusters
     Kubernetes(kubernetes::Options),
@@ -38,7 +38,7 @@ enum Task {
     E2e(e2e::Options),
     /// Build the image of the proxy: an archive for `ctr images import` and `docker load`
     Image(image::Options),
-    /// Measure against other proxies, side by side in one run
+    /// Measure: against other proxies, side by side in one run; and how the number of resources counts
     #[command(subcommand)]
     Bench(bench::Bench),
     /// rustfmt, clippy, rustdoc, cargo-deny (if installed), unwanted words, import cycles

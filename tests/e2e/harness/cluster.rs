@@ -71,8 +71,17 @@ impl Cluster {
 
     /// Objects, or a list of such.
     pub fn apply(&self, objects: &[Value]) {
+        self.feed("apply", objects);
+    }
+
+    /// The same for new ones, with half the requests.
+    pub fn create(&self, objects: &[Value]) {
+        self.feed("create", objects);
+    }
+
+    fn feed(&self, verb: &str, objects: &[Value]) {
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
-        let command = ["kubectl", "apply", "--filename", "-"];
+        let command = ["kubectl", verb, "--filename", "-"];
         let mut kubectl = self
             .command("node1", &command)
             .stdin(Stdio::piped())
@@ -86,7 +95,7 @@ impl Cluster {
             .expect("kubectl reads it");
         drop(input);
         let output = kubectl.wait_with_output().expect("kubectl ends");
-        text_of("kubectl apply", &output);
+        text_of(&format!("kubectl {verb}"), &output);
     }
 
     /// A file of the repository.

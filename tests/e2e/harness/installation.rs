@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, repository};
@@ -149,14 +150,17 @@ impl<'a> Installation<'a> {
             .collect()
     }
 
+    /// The machine's numbers of a pod's processes; there is one at least.
+    pub fn processes(&self, pod: &ProxyPod) -> Vec<Pid> {
+        let node = self.cluster.node(&pod.node);
+        let processes = node.processes(&pod.uid, "transparent-proxy");
+        assert!(!processes.is_empty(), "{pod:?} has no process");
+        processes
+    }
+
     /// SIGKILL, as the kernel does when memory runs out.
     pub fn kill(&self, pod: &ProxyPod) {
-        let processes = self
-            .cluster
-            .node(&pod.node)
-            .processes(&pod.uid, "transparent-proxy");
-        assert!(!processes.is_empty(), "{pod:?} has no process");
-        for process in processes {
+        for process in self.processes(pod) {
             kill(process, Signal::SIGKILL).expect("it was there");
         }
     }

@@ -1,7 +1,7 @@
 //! Pods of applications: unchanged programs that know nothing of the proxy.
 
 use std::net::IpAddr;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -38,6 +38,18 @@ pub struct Answer {
     /// Of curl; 7 is a refused connection, 28 a timeout.
     pub exit_code: i32,
     pub elapsed: Duration,
+}
+
+/// A connection that is open.
+#[must_use = "it is closed when this is dropped"]
+pub struct Held(Child);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Its input ends, and with it the connection.
+        drop(self.0.stdin.take());
+        self.0.wait().ok();
+    }
 }
 
 impl<'a> Pod<'a> {
@@ -164,6 +176,12 @@ impl<'a> Pod<'a> {
         let script = format!("echo hello | timeout 10 nc {host} {port}");
         let output = self.try_exec(&["sh", "-c", &script]);
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Opens a connection and keeps it until the value is dropped.
+    pub fn holds(&self, host: &str, port: u16) -> Held {
+        let mut command = self.exec_command(&["nc", host, &port.to_string()]);
+        Held(command.stdin(Stdio::piped()).spawn().expect("the script starts"))
     }
 
     /// With java.net.http, in both versions of HTTP.

@@ -34,6 +34,11 @@ impl Pressure {
 
     pub fn stop(mut self) -> Summary {
         drop(self.0.stdin.take());
+        self.ends()
+    }
+
+    /// For one that ends by itself, with `-first`.
+    pub fn ends(mut self) -> Summary {
         let mut text = String::new();
         let mut output = self.0.stdout.take().expect("a pipe");
         output.read_to_string(&mut text).expect("it can be read");

@@ -24,6 +24,7 @@ pub fn a_killed_agent_costs_at_most_three_seconds_of_refusals(world: &World) {
     let before = installation.agent("node1");
     let asking = pod.pressure(&["-rate", "50", "-expect", "welcome", "http://catalog/"]);
     let elsewhere = other.pressure(&["-rate", "50", "-expect", "welcome", "http://catalog/"]);
+    world.servers().catalog.forget();
     until(SOON, "requests arrive", || {
         !world.servers().catalog.requests().is_empty()
     });
@@ -43,8 +44,9 @@ pub fn traffic_goes_on_while_the_api_server_is_away_and_an_agent_restarts(world:
     let installation = world.installation();
     installation.wait_until_agents_are_ready();
     let restarting = installation.agent("node2");
-    let [pod, other] = world.shop();
-    let other = other.by_its_runtime();
+    // What goes through the API server, like `kubectl exec`, would stop with it.
+    let [pod, other] = world.shop().map(|pod| pod.by_its_runtime());
+    world.servers().news.forget();
     let asking = pod.pressure(&[
         "-rate",
         "50",
@@ -53,6 +55,9 @@ pub fn traffic_goes_on_while_the_api_server_is_away_and_an_agent_restarts(world:
         "http://catalog/",
         "http://news/",
     ]);
+    until(SOON, "requests arrive", || {
+        !world.servers().news.requests().is_empty()
+    });
 
     let begin = Instant::now();
     let api_server = world.cluster.node("node1").freeze("kube-apiserver");

@@ -13,7 +13,7 @@ const NEW_RESOURCE_WITHIN: Duration = Duration::from_secs(2);
 const CHANGED_SECRET_WITHIN: Duration = Duration::from_secs(5);
 
 /// Of the clock that everybody on this machine has.
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later");
     since.as_millis().try_into().expect("milliseconds fit")
 }

@@ -77,6 +77,68 @@ pub fn metrics_count_requests(world: &World) {
     }
 }
 
+/// `explain`, `connections` and `doctor`, as the troubleshooting page shows them.
+pub fn commands_on_a_node_say_who_connects_who_may_not_and_what_is_missing(world: &World) {
+    let installation = world.installation();
+    let agent = installation.agent("node1");
+    let say = |command: &[&str]| {
+        let exec = ["exec", &agent.name, "--namespace", &installation.namespace, "--"];
+        let program = ["transparent-proxy"];
+        let format = ["--format", "json"];
+        json(
+            &world
+                .cluster
+                .kubectl(&[&exec[..], &program, command, &format].concat()),
+        )
+    };
+    let [pod, _] = world.shop();
+    let [stranger, _] = world.strangers();
+    assert_eq!(pod.curl("http://catalog/").status, 200);
+    assert_eq!(stranger.curl("http://catalog.shop/").status, 0);
+
+    let report = say(&["explain", "shop/catalog"]);
+    let service = &report["services"][0];
+    assert_eq!(service["listener"], "open", "{report}");
+    let redirected_to = &service["kernel"][0]["redirectedTo"];
+    assert_eq!(
+        redirected_to,
+        &format!("{}:{}", agent.address, service["targetPort"]),
+        "{report}"
+    );
+    assert_eq!(report["destination"]["state"], "found", "{report}");
+    assert!(!report.to_string().contains(PASSWORD), "{report}");
+    let callers = report["callers"].as_array().expect("a list");
+    let named = |caller: &Value| caller["namespace"] == pod.namespace && caller["pod"] == pod.name;
+    assert!(callers.iter().any(named), "{report}");
+    eventually(SOON, "the stranger is named", || {
+        let report = say(&["explain", "shop/catalog"]);
+        let refusals = report["refusals"].as_array().expect("a list");
+        let who = format!("{}/{}", stranger.namespace, stranger.name);
+        let named = refusals
+            .iter()
+            .any(|one| one["who"] == who && one["atConnect"] == true);
+        named.then_some(()).ok_or_else(|| report.to_string())
+    });
+
+    let talking = pod.holds("echo", 7000);
+    eventually(SOON, "the open connection is listed", || {
+        let list = say(&["connections"]);
+        let source = format!("{}:", pod.address());
+        let ours = |one: &Value| {
+            one["destination"] == "shop/echo"
+                && one["source"]
+                    .as_str()
+                    .is_some_and(|text| text.starts_with(&source))
+        };
+        let listed = list.as_array().is_some_and(|list| list.iter().any(ours));
+        listed.then_some(()).ok_or_else(|| list.to_string())
+    });
+    drop(talking);
+
+    let findings = say(&["doctor"]);
+    assert!(!findings.to_string().contains("\"failed\""), "{findings}");
+}
+
 /// The sum over all labels.
 fn metric(installation: &Installation<'_>, pod: &ProxyPod, port: u16, name: &str) -> f64 {
     let text = installation.ask(pod, port, "/metrics");

@@ -2,10 +2,11 @@
 
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::Api;
+use tests::memory::Memory;
 use transparent_proxy::api::destination::Destination;
 
 use super::*;
-use crate::harness::large::{Memory, make};
+use crate::harness::large::make;
 
 /// In kB: 64 MiB without the program itself, which is larger here than in a release.
 const LIMIT: u64 = 48 << 10;

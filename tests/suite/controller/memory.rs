@@ -1,9 +1,10 @@
 //! How much memory a manager takes in a large cluster. By hand: filling one takes minutes.
 
-use futures_util::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
+use tests::memory::Memory;
 
 use super::*;
+use crate::harness::large::make;
 
 const CRS: usize = 1_000;
 const SECRETS: usize = 30_000;
@@ -11,51 +12,6 @@ const SERVICES: usize = 30_000;
 const PODS: usize = 10_000;
 /// In kB.
 const LIMIT: u64 = 64 << 10;
-
-/// Objects that are made at a time.
-const AT_ONCE: usize = 32;
-
-async fn make<K>(api: &Api<K>, count: usize, object: impl Fn(usize) -> Value)
-where
-    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned + serde::Serialize,
-{
-    stream::iter(0..count)
-        .for_each_concurrent(AT_ONCE, |number| {
-            let object: K = serde_json::from_value(object(number)).unwrap();
-            async move {
-                let made = api.create(&PostParams::default(), &object).await;
-                made.expect("it is made");
-            }
-        })
-        .await;
-}
-
-/// What is resident now, at most so far, and how much of it now is no part of files; in kB.
-struct Memory {
-    now: u64,
-    most: u64,
-    anonymous: u64,
-}
-
-impl std::fmt::Display for Memory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { now, most, anonymous } = self;
-        write!(f, "{now} kB, {anonymous} of it anonymous, at most {most}")
-    }
-}
-
-fn memory(running: &Running) -> Memory {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", running.id())).unwrap();
-    let value = |name: &str| -> u64 {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    };
-    Memory {
-        now: value("VmRSS:"),
-        most: value("VmHWM:"),
-        anonymous: value("RssAnon:"),
-    }
-}
 
 #[tokio::test]
 #[ignore = "by hand: it takes minutes"]
@@ -105,14 +61,14 @@ async fn a_large_cluster_fits_into_64_mib() {
     .await;
     tp.works(&shop, &format!("dest-{}", CRS - 1)).await;
     let first = begin.elapsed();
-    let most = memory(&manager);
+    let most = Memory::of(manager.id());
     println!("{CRS} CRs made in {first:?}: {most}");
     manager.stop();
     let begin = Instant::now();
     let manager = tp.manager_with("large-again", &settings).start();
     tp.cr(&shop, "one-more", "backend").await;
     tp.works(&shop, "one-more").await;
-    let again = memory(&manager);
+    let again = Memory::of(manager.id());
     println!("restarted in {:?}: {again}", begin.elapsed());
     assert!(most.most.max(again.most) <= LIMIT);
 }

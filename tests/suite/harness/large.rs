@@ -1,4 +1,4 @@
-//! Many objects, and what they cost a process.
+//! Many objects.
 
 use futures_util::{StreamExt as _, stream};
 use kube::api::{Api, PostParams};
@@ -21,37 +21,4 @@ where
             }
         })
         .await;
-}
-
-/// In kB: what is resident now, at most so far, and how much of it now is no part of files.
-#[derive(Debug, Clone, Copy)]
-pub struct Memory {
-    pub now: u64,
-    pub most: u64,
-    pub anonymous: u64,
-}
-
-impl std::fmt::Display for Memory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { now, most, anonymous } = self;
-        write!(
-            f,
-            "{now} kB resident, {most} kB at most, {anonymous} kB no part of files"
-        )
-    }
-}
-
-impl Memory {
-    pub fn of(process: u32) -> Self {
-        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-        let value = |name: &str| -> u64 {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            line.trim().trim_end_matches(" kB").parse().unwrap()
-        };
-        Self {
-            now: value("VmRSS:"),
-            most: value("VmHWM:"),
-            anonymous: value("RssAnon:"),
-        }
-    }
 }
