@@ -96,7 +96,7 @@ pub fn commands_on_a_node_say_who_connects_who_may_not_and_what_is_missing(world
     assert_eq!(pod.curl("http://catalog/").status, 200);
     assert_eq!(stranger.curl("http://catalog.shop/").status, 0);
 
-    let report = say(&["explain", "shop/catalog"]);
+    let report = &say(&["explain", "shop/catalog"])["report"];
     let service = &report["services"][0];
     assert_eq!(service["listener"], "open", "{report}");
     let redirected_to = &service["kernel"][0]["redirectedTo"];
@@ -111,7 +111,7 @@ pub fn commands_on_a_node_say_who_connects_who_may_not_and_what_is_missing(world
     let named = |caller: &Value| caller["namespace"] == pod.namespace && caller["pod"] == pod.name;
     assert!(callers.iter().any(named), "{report}");
     eventually(SOON, "the stranger is named", || {
-        let report = say(&["explain", "shop/catalog"]);
+        let report = &say(&["explain", "shop/catalog"])["report"];
         let refusals = report["refusals"].as_array().expect("a list");
         let who = format!("{}/{}", stranger.namespace, stranger.name);
         let named = refusals
