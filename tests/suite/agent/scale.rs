@@ -1,4 +1,4 @@
-//! What an agent costs in a large cluster. By hand: filling one takes minutes.
+//! What an agent costs in a large cluster.
 
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::Api;
@@ -6,7 +6,7 @@ use tests::memory::Memory;
 use transparent_proxy::api::destination::Destination;
 
 use super::*;
-use crate::harness::large::make;
+use crate::harness::large::{make, many};
 
 /// In kB: 64 MiB without the program itself, which is larger here than in a release.
 const LIMIT: u64 = 48 << 10;
@@ -66,15 +66,15 @@ fn measure(what: &str, agent: impl FnOnce() -> Running) -> (Running, Memory) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "by hand: it takes minutes"]
 async fn a_large_cluster_fits_into_64_mib() {
     let server = ApiServer::start().await;
     let (node, entrance) = node_with_destination(&server).await;
     let shop = node.shop.clone();
     let pod = node.pod(&shop, "app", SHOP).await;
-    fill(&node, 1_000, 10_000).await;
+    let (destinations, pods) = (many(1_000), many(10_000));
+    fill(&node, destinations, pods).await;
     let quiet = json!({"level": "info"});
-    let (agent, hooked) = measure("1,000 destinations, with the hook", || {
+    let (agent, hooked) = measure(&format!("{destinations} destinations, with the hook"), || {
         node.agent("agent-large")
             .setting("logging", quiet.clone())
             .start()
@@ -82,15 +82,18 @@ async fn a_large_cluster_fits_into_64_mib() {
     let answer = pod.run(|| exchange(TcpStream::connect(entrance.virtual_address).unwrap(), ""));
     assert!(answer.ends_with("hello"), "{answer}");
     drop(agent);
-    let (agent, fallback) = measure("1,000 destinations and 10,000 pods, fallback", || {
-        node.agent("agent-large")
-            .setting("logging", quiet)
-            .fallback()
-            .start()
-    });
+    let (agent, fallback) = measure(
+        &format!("{destinations} destinations and {pods} pods, fallback"),
+        || {
+            node.agent("agent-large")
+                .setting("logging", quiet)
+                .fallback()
+                .start()
+        },
+    );
     let begin = SystemTime::now();
-    for number in 0..1_000 {
-        let answer = node.ask(SHOP, 11_000 + number, "");
+    for (number, port) in (0..destinations).zip(11_000..) {
+        let answer = node.ask(SHOP, port, "");
         assert!(answer.ends_with("hello logged in"), "{number}: {answer}");
     }
     let used = Memory::of(agent.id());
@@ -101,15 +104,15 @@ async fn a_large_cluster_fits_into_64_mib() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "by hand: it takes minutes"]
-async fn five_thousand_listeners() {
+async fn one_more_among_five_thousand_listeners_is_served() {
     let server = ApiServer::start().await;
     let (node, _) = node_with_destination(&server).await;
     let shop = node.shop.clone();
     let pod = node.pod(&shop, "app", SHOP).await;
-    fill(&node, 5_000, 0).await;
+    let destinations = many(5_000);
+    fill(&node, destinations, 0).await;
     let quiet = json!({"level": "info"});
-    let (_agent, _) = measure("5,000 destinations, with the hook", || {
+    let (_agent, _) = measure(&format!("{destinations} destinations, with the hook"), || {
         node.agent("agent-listeners").setting("logging", quiet).start()
     });
     let entrance = node.destination("one-more", to("backend"), "http").await;

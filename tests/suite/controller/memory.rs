@@ -1,21 +1,17 @@
-//! How much memory a manager takes in a large cluster. By hand: filling one takes minutes.
+//! How much memory a manager takes in a large cluster.
 
 use k8s_openapi::api::core::v1::Pod;
 use tests::memory::Memory;
 
 use super::*;
-use crate::harness::large::make;
+use crate::harness::large::{make, many};
 
-const CRS: usize = 1_000;
-const SECRETS: usize = 30_000;
-const SERVICES: usize = 30_000;
-const PODS: usize = 10_000;
 /// In kB.
 const LIMIT: u64 = 64 << 10;
 
 #[tokio::test]
-#[ignore = "by hand: it takes minutes"]
 async fn a_large_cluster_fits_into_64_mib() {
+    let [crs, secrets, services, pods] = [1_000, 30_000, 30_000, 10_000].map(many);
     let server = ApiServer::start().await;
     let tp = Installation::on(&server, "large").await;
     let (shop, foreign) = (tp.managed("shop").await, server.namespace("foreign").await);
@@ -25,25 +21,25 @@ async fn a_large_cluster_fits_into_64_mib() {
     let data = "QUFB".repeat(1_400);
     make::<Secret>(
         &Api::namespaced(client.clone(), &foreign),
-        SECRETS,
+        secrets,
         |number| json!({"metadata": {"name": format!("secret-{number}")}, "data": {"key": data}}),
     )
     .await;
-    make::<Service>(&Api::namespaced(client.clone(), &foreign), SERVICES, |number| {
+    make::<Service>(&Api::namespaced(client.clone(), &foreign), services, |number| {
         json!({
             "metadata": {"name": format!("service-{number}"), "labels": {"app": format!("app-{number}")}},
             "spec": {"clusterIP": "None", "ports": [{"port": 80, "protocol": "TCP"}]},
         })
     })
     .await;
-    make::<Pod>(&Api::namespaced(client.clone(), &foreign), PODS, |number| {
+    make::<Pod>(&Api::namespaced(client.clone(), &foreign), pods, |number| {
         json!({
             "metadata": {"name": format!("pod-{number}")},
             "spec": {"containers": [{"name": "c", "image": "i"}]},
         })
     })
     .await;
-    make::<Destination>(&tp.crs(&shop), CRS, |number| {
+    make::<Destination>(&tp.crs(&shop), crs, |number| {
         json!({
             "apiVersion": "destination.connectivity.api.sap/v1",
             "kind": "Destination",
@@ -56,13 +52,13 @@ async fn a_large_cluster_fits_into_64_mib() {
     let settings = json!({"logging": {"level": "info"}});
     let mut manager = tp.manager_with("large", &settings).start();
     within(Duration::from_mins(5), "all CRs work", || async {
-        (tp.made().await.len() == 2 * CRS).then_some(())
+        (tp.made().await.len() == 2 * crs).then_some(())
     })
     .await;
-    tp.works(&shop, &format!("dest-{}", CRS - 1)).await;
+    tp.works(&shop, &format!("dest-{}", crs - 1)).await;
     let first = begin.elapsed();
     let most = Memory::of(manager.id());
-    println!("{CRS} CRs made in {first:?}: {most}");
+    println!("{crs} CRs made in {first:?}: {most}");
     manager.stop();
     let begin = Instant::now();
     let manager = tp.manager_with("large-again", &settings).start();

@@ -4,6 +4,18 @@ use futures_util::{StreamExt as _, stream};
 use kube::api::{Api, PostParams};
 use serde_json::Value;
 
+/// Set to anything, tests make large clusters, which takes minutes.
+const VARIABLE: &str = "LARGE_CLUSTER";
+
+/// So many, or else a twentieth of them.
+pub fn many(full: usize) -> usize {
+    if std::env::var_os(VARIABLE).is_some() {
+        full
+    } else {
+        full / 20
+    }
+}
+
 /// Objects that are made at a time.
 const AT_ONCE: usize = 32;
 
