@@ -12,7 +12,6 @@ config.integration.connectivityProxy.serviceCredentials.privateKey.secretName: "
 config.integration.connectivityProxy.serviceCredentials.privateKey.secretInternalKey: ""
 config.integration.connectivityProxy.serviceCredentials.privateKey.secretNamespace: ""
 config.integration.serviceMesh.istio.istio-injection: ""
-config.integration.ztis.socketPath: /run/spire/agent-sockets/spire-agent.sock
 deployment.autoscaling.http.vertical.enabled: false
 deployment.autoscaling.tcp.vertical.enabled: false
 {{- end }}
@@ -35,6 +34,7 @@ config.integration.connectivityProxy.servicePort: 0
 config.integration.connectivityProxy.type: ""
 config.integration.connectivityProxy.http.port: 20003
 config.integration.connectivityProxy.tcp.port: 20004
+config.integration.ztis.socketPath: /run/spire/agent-sockets/spire-agent.sock
 deployment.replicas.tcp: 1
 deployment.autoscaling.http.vertical.updateMode: "Off"
 deployment.autoscaling.http.vertical.minAllowed: {}

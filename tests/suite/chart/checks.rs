@@ -55,10 +55,6 @@ fn what_comes_later_is_refused_by_name() {
             "config.integration.serviceMesh.istio.istio-injection is not supported yet",
         ),
         (
-            "config: {integration: {ztis: {socketPath: /run/other.sock}}}",
-            r#"config.integration.ztis.socketPath is not supported yet: leave it at "/run/spire/agent-sockets/spire-agent.sock""#,
-        ),
-        (
             "deployment: {autoscaling: {http: {vertical: {enabled: true}}}}",
             "deployment.autoscaling.http.vertical.enabled is not supported yet",
         ),
