@@ -80,6 +80,7 @@ deployment.autoscaling.tcp.vertical.maxAllowed: {}
 {{- end -}}
 {{- include "transparent-proxy.instanceProblems" . -}}
 {{- include "transparent-proxy.scalingProblems" . -}}
+{{- include "transparent-proxy.updateProblems" . -}}
 {{- include "transparent-proxy.portProblems" . -}}
 {{- include "transparent-proxy.additionalCAsProblems" . -}}
 {{- if not .Values.config.helm.skipExistingResourceValidation -}}

@@ -145,6 +145,14 @@ fn contradictions_are_named() {
             "instances[0].serviceCredentials: secretData and secretNamespace exclude each other",
         ),
         (
+            "deployment: {updateStrategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 1}}}",
+            "exactly one of maxSurge (1) and maxUnavailable (1) may be, and has to be, more than 0",
+        ),
+        (
+            "deployment: {updateStrategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 0%}}}",
+            "exactly one of maxSurge (0) and maxUnavailable (0%) may be, and has to be, more than 0",
+        ),
+        (
             "additionalCAs: {secretName: roots}",
             "additionalCAs.secretKey is missing: it names the key in the Secret roots",
         ),
@@ -277,6 +285,10 @@ fn values_out_of_range_are_refused() {
         (
             "deployment: {ebpf: {cgroupRoot: cgroup}}",
             "/deployment/ebpf/cgroupRoot",
+        ),
+        (
+            "deployment: {updateStrategy: {rollingUpdate: {maxUnavailable: 200%}}}",
+            "/deployment/updateStrategy/rollingUpdate/maxUnavailable",
         ),
         (
             "deployment: {terminationGracePeriodSeconds: 0}",

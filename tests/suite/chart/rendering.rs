@@ -215,6 +215,36 @@ fn an_agent_gets_the_sum_of_both_planes() {
     }
 }
 
+/// Of `maxSurge` and `maxUnavailable`, Kubernetes takes exactly one that is not 0, and helm merges
+/// what users write into the defaults.
+#[test]
+fn either_number_of_a_rolling_update_can_be_set_alone() {
+    let strategy = |values: &str| {
+        let values = format!("deployment: {{updateStrategy: {values}}}");
+        let rendered = template(&values).unwrap_or_else(|error| panic!("{values}: {error}"));
+        let agents = rendered.get("DaemonSet", "sap-transp-proxy");
+        agents.json["spec"]["updateStrategy"].to_string()
+    };
+    let rolling = |surge: &str, unavailable: &str| {
+        format!(
+            r#"{{"rollingUpdate":{{"maxSurge":{surge},"maxUnavailable":{unavailable}}},"type":"RollingUpdate"}}"#
+        )
+    };
+    for (update, surge, unavailable) in [
+        ("{}", "1", "0"),
+        ("{maxUnavailable: 1}", "0", "1"),
+        ("{maxUnavailable: 10%}", "0", r#""10%""#),
+        ("{maxUnavailable: 0}", "1", "0"),
+        ("{maxSurge: 50%}", r#""50%""#, "0"),
+        ("{maxSurge: 0}", "0", "1"),
+        ("{maxSurge: 0, maxUnavailable: 2}", "0", "2"),
+    ] {
+        let values = format!("{{rollingUpdate: {update}}}");
+        assert_eq!(strategy(&values), rolling(surge, unavailable), "{update}");
+    }
+    assert_eq!(strategy("{type: OnDelete}"), r#"{"type":"OnDelete"}"#);
+}
+
 #[test]
 fn names_do_not_depend_on_the_release() {
     let ids = |release| {
