@@ -26,8 +26,11 @@
 {{- without (.Values.config.integration.secrets.namespaces | uniq | sortAlpha) .Release.Namespace | toJson -}}
 {{- end }}
 
-{{/* The end of the process must come before the kubelet's patience ends. */}}
+{{/*
+The end of the process must come before the kubelet's patience ends. Before it drains, it accepts
+connections for 5 more seconds; then what is cut gets a moment, too.
+*/}}
 {{- define "transparent-proxy.drainSeconds" -}}
 {{- $grace := int .Values.deployment.terminationGracePeriodSeconds -}}
-{{- sub $grace (min 10 (div $grace 2)) -}}
+{{- sub $grace (div $grace 2 | min 10 | max 6) -}}
 {{- end }}

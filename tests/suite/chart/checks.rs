@@ -291,7 +291,7 @@ fn values_out_of_range_are_refused() {
             "/deployment/updateStrategy/rollingUpdate/maxUnavailable",
         ),
         (
-            "deployment: {terminationGracePeriodSeconds: 0}",
+            "deployment: {terminationGracePeriodSeconds: 9}",
             "/deployment/terminationGracePeriodSeconds",
         ),
         ("deployment: {podLabels: {a: 1}}", "/deployment/podLabels/a"),

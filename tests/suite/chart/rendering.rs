@@ -215,6 +215,21 @@ fn an_agent_gets_the_sum_of_both_planes() {
     }
 }
 
+/// Otherwise the kubelet would kill it in the middle of its drain.
+#[test]
+fn an_agent_ends_before_the_kubelets_patience_does() {
+    // Connections are accepted for 5 s more; those that are cut then get a moment to notice.
+    const BESIDES_THE_DRAIN: u64 = 6;
+    for (grace, drain) in [(10, 4), (11, 5), (12, 6), (15, 8), (20, 10), (60, 50), (3600, 3590)] {
+        let rendered = template(&format!(
+            "deployment: {{terminationGracePeriodSeconds: {grace}}}"
+        ));
+        let seconds = config(&rendered.unwrap()).drain_seconds.duration().as_secs();
+        assert_eq!(seconds, drain, "{grace}");
+        assert!(seconds + BESIDES_THE_DRAIN <= grace, "{grace}");
+    }
+}
+
 /// Of `maxSurge` and `maxUnavailable`, Kubernetes takes exactly one that is not 0, and helm merges
 /// what users write into the defaults.
 #[test]
