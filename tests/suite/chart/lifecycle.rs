@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
@@ -14,6 +15,7 @@ use kube::runtime::conditions::is_crd_established;
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 use transparent_proxy::api::destination::{Destination, DestinationRef, DestinationSpec};
+use transparent_proxy::api::labels;
 
 use super::{chart, helm, rendered, values};
 use crate::harness::api_server::ApiServer;
@@ -221,6 +223,7 @@ async fn left(client: &Client, namespace: &str) -> Vec<String> {
         "apps/v1 Deployment deployments",
         "autoscaling/v2 HorizontalPodAutoscaler horizontalpodautoscalers",
         "batch/v1 Job jobs",
+        "coordination.k8s.io/v1 Lease leases",
         "policy/v1 PodDisruptionBudget poddisruptionbudgets",
         "rbac.authorization.k8s.io/v1 Role roles",
         "rbac.authorization.k8s.io/v1 RoleBinding rolebindings",
@@ -385,11 +388,62 @@ fn hand_over(server: &ApiServer, complaint: &str) {
         .expect("it says how");
     let commands = commands.lines().next().expect("a line");
     for command in commands.split(" && ") {
-        let words = command.strip_prefix("kubectl ").expect("a command of kubectl");
-        let output = Command::new(peers::path("kubectl"))
-            .env("KUBECONFIG", server.kubeconfig())
-            .args(words.split(' '))
-            .output();
-        assert!(output.expect("kubectl starts").status.success(), "{command}");
+        kubectl(server, command);
     }
+}
+
+/// As a text says it.
+fn kubectl(server: &ApiServer, command: &str) {
+    let words = command.strip_prefix("kubectl ").expect("a command of kubectl");
+    let output = Command::new(peers::path("kubectl"))
+        .env("KUBECONFIG", server.kubeconfig())
+        .args(words.split(' '))
+        .output();
+    let output = output.expect("kubectl starts");
+    assert!(output.status.success(), "{command}: {output:?}");
+}
+
+/// What the manager of an installation would leave.
+async fn make_service_and_lease(client: &Client, installation: &str) {
+    let service = json!({
+        "metadata": { "name": "my-dest", "labels": { (labels::INSTALLATION): installation } },
+        "spec": { "type": "ExternalName", "externalName": "my-dest.test" },
+    });
+    let services: Api<Service> = Api::namespaced(client.clone(), "default");
+    let service = serde_json::from_value(service).unwrap();
+    services.create(&PostParams::default(), &service).await.unwrap();
+    let lease = json!({ "metadata": { "name": "sap-transp-proxy-manager" } });
+    let leases: Api<Lease> = Api::namespaced(client.clone(), installation);
+    let lease = serde_json::from_value(lease).unwrap();
+    leases.create(&PostParams::default(), &lease).await.unwrap();
+}
+
+/// Nobody runs pods here, so the Job comes to nothing, as where no pod can start.
+#[tokio::test]
+async fn what_an_uninstallation_without_its_job_leaves_is_removed_as_the_readme_says() {
+    let server = &ApiServer::start().await;
+    let client = server.client().await;
+    create_namespace(&client, "proxy").await;
+    let namespace = "proxy";
+    let helm = Helm { server, namespace };
+    helm.install("transparent-proxy", "").unwrap();
+    make_service_and_lease(&client, namespace).await;
+
+    helm.run("uninstall --timeout 2s transparent-proxy", None).unwrap_err();
+    let there = left(&client, namespace).await;
+    for expected in ["sap-transp-proxy-cleanup", "sap-transp-proxy-manager"] {
+        assert!(there.iter().any(|name| name == expected), "{expected}: {there:?}");
+    }
+    helm.uninstall("transparent-proxy");
+    let readme = std::fs::read_to_string(chart().join("README.md")).unwrap();
+    let (_, commands) = readme
+        .split_once("<!-- after an uninstallation without its Job -->\n```sh\n")
+        .expect("the commands");
+    let (commands, _) = commands.split_once("```").expect("an end");
+    for command in commands.lines() {
+        kubectl(server, &command.replace("<namespace>", namespace));
+    }
+    assert_eq!(left(&client, namespace).await, [""; 0]);
+    let services: Api<Service> = Api::namespaced(client, "default");
+    assert_eq!(services.get_opt("my-dest").await.unwrap(), None);
 }
