@@ -19,7 +19,7 @@ use crate::progress::Progress;
 use crate::shell::{self, cargo, output};
 use crate::workspace;
 
-pub(crate) use archive::Image;
+pub(crate) use archive::{Image, architecture};
 pub(crate) use layer::{Capabilities, Layer};
 
 #[derive(clap::Args)]
@@ -41,6 +41,8 @@ pub(crate) struct Options {
 pub(crate) const STEPS: usize = 4;
 
 const PROGRAM: &str = "/usr/bin/transparent-proxy";
+/// Other ones have to be told to the chart.
+const CHARTS_ARCHITECTURE: &str = "amd64";
 const USER: u32 = 65532;
 /// What loading and attaching the eBPF programs takes; agents switch them on at their start.
 const CAPABILITIES: Capabilities = Capabilities(&[(39, "cap_bpf"), (12, "cap_net_admin")]);
@@ -55,6 +57,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "    ctr -n k8s.io images import {0}\n    docker load --input {0}",
         archive.display()
     );
+    if architecture() != CHARTS_ARCHITECTURE {
+        let value = format!("deployment.image.architectures={{{}}}", architecture());
+        println!("    helm install … --set '{value}'");
+    }
     Ok(())
 }
 

@@ -21,17 +21,43 @@ priorityClassName: {{ include "transparent-proxy.priorityClass" . }}
 
 {{/* Where pods run that are not one per node. */}}
 {{- define "transparent-proxy.centralPlacement" -}}
-{{- with .Values.deployment.central }}
+{{- include "transparent-proxy.placement" (list . .Values.deployment.central) }}
+{{- end }}
+
+{{/* Takes a list: context, nodeSelector, affinity and tolerations as they are wished. */}}
+{{- define "transparent-proxy.placement" -}}
+{{- with last . }}
 {{- with .nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .affinity }}
+{{- with include "transparent-proxy.affinity" (list (first $) .affinity) | fromYaml }}
 affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .tolerations }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/*
+What is wished, and only nodes for which the image was made. Terms are alternatives, so each of them gets that.
+https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#node-affinity Takes a list: context, affinity.
+*/}}
+{{- define "transparent-proxy.affinity" -}}
+{{- $architectures := (first .).Values.deployment.image.architectures -}}
+{{- $affinity := last . | default dict | deepCopy -}}
+{{- if $architectures -}}
+{{- $ours := dict "key" "kubernetes.io/arch" "operator" "In" "values" $architectures -}}
+{{- $required := dig "nodeAffinity" "requiredDuringSchedulingIgnoredDuringExecution" "nodeSelectorTerms" list $affinity -}}
+{{- $terms := list -}}
+{{- range $required | default (list dict) -}}
+{{- $terms = append $terms (set (deepCopy .) "matchExpressions" (append (.matchExpressions | default list) $ours)) -}}
+{{- end -}}
+{{- $nodes := get $affinity "nodeAffinity" | default dict -}}
+{{- $_ := set $nodes "requiredDuringSchedulingIgnoredDuringExecution" (dict "nodeSelectorTerms" $terms) -}}
+{{- $_ := set $affinity "nodeAffinity" $nodes -}}
+{{- end -}}
+{{- toYaml $affinity -}}
 {{- end }}
 
 {{/* Replicas apart from each other where that is possible. Takes a list: context, part. */}}

@@ -70,7 +70,8 @@ impl<'a> Installation<'a> {
             "--timeout",
             TIMEOUT,
         ];
-        for value in values {
+        let image = image_values();
+        for value in values.iter().copied().chain([image.as_str()]) {
             arguments.extend(["--set", value]);
         }
         self.cluster.helm(&arguments);
@@ -206,6 +207,16 @@ impl<'a> Installation<'a> {
             .node("node1")
             .run(&["curl", "--silent", "--show-error", "--max-time", "10", &url])
     }
+}
+
+/// The image is made for this machine.
+fn image_values() -> String {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("deployment.image.architectures={{{architecture}}}")
 }
 
 impl ProxyPod {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, SecurityContext, Service};
+use k8s_openapi::api::core::v1::{Container, NodeSelectorTerm, PodSpec, SecurityContext, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -123,6 +123,59 @@ fn what_is_mounted_is_there() {
             assert_eq!(names, mounted, "{set}: {}", pod.of);
         }
     });
+}
+
+/// Of each term: they are alternatives.
+fn architectures(spec: &PodSpec) -> Vec<Vec<String>> {
+    let nodes = spec.affinity.clone().and_then(|affinity| affinity.node_affinity);
+    let required = nodes.and_then(|nodes| nodes.required_during_scheduling_ignored_during_execution);
+    let terms = required.map(|required| required.node_selector_terms);
+    let of_term = |term: &NodeSelectorTerm| {
+        let mut expressions = term.match_expressions.iter().flatten();
+        let ours = expressions.find(|one| one.key == "kubernetes.io/arch");
+        let ours = ours.expect("every term says it");
+        assert_eq!(ours.operator, "In");
+        ours.values.clone().expect("a list")
+    };
+    terms.iter().flatten().map(of_term).collect()
+}
+
+/// There the program could not even start.
+#[test]
+fn no_pod_gets_to_a_node_for_which_the_image_was_not_made() {
+    each_value_set(|set, rendered| {
+        let image: &[&str] = match set {
+            "everything" => &["amd64", "arm64"],
+            _ => &["amd64"],
+        };
+        for pod in pods(rendered) {
+            assert_eq!(architectures(&pod.spec), [image], "{set}: {}", pod.of);
+        }
+    });
+}
+
+#[test]
+fn wishes_for_nodes_stay_beside_the_architecture() {
+    let terms = "nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Exists}]}, {matchFields: [{key: metadata.name, operator: In, values: [node-1]}]}]";
+    let wished = format!(
+        "deployment: {{affinity: {{podAntiAffinity: {{}}, nodeAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: {{{terms}}}}}}}}}"
+    );
+    let rendered = template(&wished).unwrap();
+    let agents = rendered.get("DaemonSet", "sap-transp-proxy");
+    let agents = agents.pod_template().unwrap().spec;
+    assert_eq!(architectures(&agents), [["amd64"], ["amd64"]]);
+    let affinity = agents.affinity.unwrap();
+    assert!(affinity.pod_anti_affinity.is_some());
+    let nodes = affinity.node_affinity.unwrap();
+    let required = nodes.required_during_scheduling_ignored_during_execution;
+    let terms = required.unwrap().node_selector_terms;
+    assert_eq!(terms[0].match_expressions.as_ref().unwrap()[0].key, "a");
+    assert!(terms[1].match_fields.is_some());
+
+    let anywhere = template("deployment: {image: {architectures: []}}").unwrap();
+    for pod in pods(&anywhere) {
+        assert_eq!(pod.spec.affinity, None, "{}", pod.of);
+    }
 }
 
 /// The kubelet would give every container several variables per Service of the namespace.

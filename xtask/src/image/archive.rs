@@ -216,8 +216,8 @@ fn append(archive: &mut Builder<impl Write>, name: &str, size: u64, content: imp
         .with_context(|| format!("{name} can be packed"))
 }
 
-/// As Go calls it.
-fn architecture() -> &'static str {
+/// As Go calls it, and nodes of Kubernetes in their label.
+pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
