@@ -169,6 +169,7 @@ additionalCAs.secretNamespace is not supported yet: copy the Secret to {{ .Relea
 {{- define "transparent-proxy.clusterProblems" -}}
 {{- include "transparent-proxy.podSecurityProblems" . -}}
 {{- include "transparent-proxy.crdProblems" . -}}
+{{- include "transparent-proxy.secretNamespaceProblems" . -}}
 {{- with .Values.additionalCAs -}}
 {{- if and .secretName .secretKey (lookup "v1" "Namespace" "" "kube-system") -}}
 {{- $secret := lookup "v1" "Secret" $.Release.Namespace .secretName -}}
@@ -177,6 +178,17 @@ additionalCAs.secretNamespace is not supported yet: copy the Secret to {{ .Relea
 additionalCAs.secretName: the Secret {{ .secretName }} does not exist in {{ $.Release.Namespace }}
 {{- else if not (contains "-----BEGIN CERTIFICATE-----" $certificates) }}
 additionalCAs.secretKey: {{ .secretKey }} in the Secret {{ .secretName }} contains no certificate in PEM
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Roles are made in these namespaces, so the installation would break off in the middle. */}}
+{{- define "transparent-proxy.secretNamespaceProblems" -}}
+{{- if lookup "v1" "Namespace" "" "kube-system" -}}
+{{- range include "transparent-proxy.secretNamespaces" . | fromJsonArray -}}
+{{- if not (lookup "v1" "Namespace" "" .) }}
+config.integration.secrets.namespaces: there is no namespace {{ . }}
 {{- end -}}
 {{- end -}}
 {{- end -}}

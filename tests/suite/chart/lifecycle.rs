@@ -185,6 +185,31 @@ async fn all_pods_but_the_agents_are_let_into_a_restricted_namespace() {
 }
 
 #[tokio::test]
+async fn namespaces_of_secrets_that_are_not_there_are_named() {
+    let server = ApiServer::shared().await;
+    let there = &server.namespace("secrets").await;
+    let namespace = &server.namespace("reader").await;
+    let helm = Helm { server, namespace };
+    let wanted = format!("integration: {{secrets: {{namespaces: [{there}, nowhere, {namespace}]}}}}");
+    let complaint = helm
+        .try_install(&format!("config: {{{wanted}}}"))
+        .unwrap_err();
+    assert!(
+        complaint.contains("- config.integration.secrets.namespaces: there is no namespace nowhere\n"),
+        "{complaint}"
+    );
+    assert_eq!(complaint.matches("there is no namespace").count(), 1, "{complaint}");
+    helm.try_install(&format!(
+        "config: {{integration: {{secrets: {{namespaces: [{there}]}}}}}}"
+    ))
+    .unwrap();
+    helm.try_install(&format!(
+        "config: {{helm: {{skipExistingResourceValidation: true}}, {wanted}}}"
+    ))
+    .unwrap();
+}
+
+#[tokio::test]
 async fn certificate_authorities_that_are_not_there_are_named() {
     let server = ApiServer::shared().await;
     let namespace = &server.namespace("roots").await;
