@@ -287,6 +287,10 @@ fn values_out_of_range_are_refused() {
             "/deployment/ebpf/cgroupRoot",
         ),
         (
+            "deployment: {networkPolicy: {apiServerPorts: []}}",
+            "/deployment/networkPolicy/apiServerPorts",
+        ),
+        (
             "deployment: {updateStrategy: {rollingUpdate: {maxUnavailable: 200%}}}",
             "/deployment/updateStrategy/rollingUpdate/maxUnavailable",
         ),

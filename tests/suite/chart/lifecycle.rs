@@ -249,6 +249,7 @@ async fn left(client: &Client, namespace: &str) -> Vec<String> {
         "autoscaling/v2 HorizontalPodAutoscaler horizontalpodautoscalers",
         "batch/v1 Job jobs",
         "coordination.k8s.io/v1 Lease leases",
+        "networking.k8s.io/v1 NetworkPolicy networkpolicies",
         "policy/v1 PodDisruptionBudget poddisruptionbudgets",
         "rbac.authorization.k8s.io/v1 Role roles",
         "rbac.authorization.k8s.io/v1 RoleBinding rolebindings",

@@ -6,6 +6,7 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodSpec, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
@@ -78,6 +79,7 @@ impl Object {
             "HorizontalPodAutoscaler" => self.read_as::<HorizontalPodAutoscaler>(),
             "Job" => self.read_as::<Job>(),
             "Pod" => self.read_as::<Pod>(),
+            "NetworkPolicy" => self.read_as::<NetworkPolicy>(),
             "PodDisruptionBudget" => self.read_as::<PodDisruptionBudget>(),
             "PriorityClass" => self.read_as::<PriorityClass>(),
             "Role" => self.read_as::<Role>(),

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, NodeSelectorTerm, PodSpec, SecurityContext, Service};
+use k8s_openapi::api::networking::v1::{
+    NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPort, NetworkPolicySpec,
+};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -511,6 +514,86 @@ fn probes_go_to_the_probes() {
             assert_eq!(paths, expected, "{set}: {}", pod.of);
         }
     });
+}
+
+/// Of a pod: the only policy that selects it.
+fn policy(rendered: &Rendered, pod: &PodTemplate) -> NetworkPolicySpec {
+    let policies = rendered.of_kind("NetworkPolicy");
+    let policies = policies.map(|policy| policy.typed::<NetworkPolicy>().spec.unwrap());
+    let selects = |policy: &NetworkPolicySpec| {
+        let selector = policy.pod_selector.clone().unwrap_or_default();
+        selects(&selector.match_labels.unwrap_or_default(), &pod.labels)
+    };
+    let mut selecting: Vec<_> = policies.filter(selects).collect();
+    assert_eq!(selecting.len(), 1, "{}", pod.of);
+    selecting.remove(0)
+}
+
+/// First and last.
+fn let_in(policy: &NetworkPolicySpec) -> Vec<(i32, i32)> {
+    let rules = policy.ingress.iter().flatten();
+    let ports = rules.flat_map(|rule| {
+        assert_eq!(rule.from, None, "from everywhere");
+        rule.ports.clone().expect("not every port")
+    });
+    let range = |port: NetworkPolicyPort| {
+        assert_eq!(port.protocol.as_deref(), Some("TCP"));
+        let Some(IntOrString::Int(first)) = port.port else {
+            panic!("a number")
+        };
+        (first, port.end_port.unwrap_or(first))
+    };
+    let mut ranges: Vec<_> = ports.map(range).collect();
+    ranges.sort_unstable();
+    ranges
+}
+
+#[test]
+fn network_policies_let_in_what_the_pods_serve_and_nothing_else() {
+    let rendered = rendered("everything");
+    for pod in pods(rendered) {
+        let policy = policy(rendered, &pod);
+        let ports = container(&pod).ports.iter().flatten();
+        let mut served: Vec<_> = ports
+            .map(|port| (port.container_port, port.container_port))
+            .collect();
+        if pod.labels.get(labels::COMPONENT).is_some_and(|component| component == "http-proxy") {
+            served.push((20_000, 29_999));
+        }
+        served.sort_unstable();
+        assert_eq!(let_in(&policy), served, "{}", pod.of);
+        let types = policy.policy_types.unwrap();
+        assert_eq!(types, ["Ingress", "Egress"], "{}", pod.of);
+    }
+}
+
+#[test]
+fn network_policies_let_only_the_proxy_and_tests_out_to_everywhere() {
+    let rendered = rendered("everything");
+    let everywhere: Vec<_> = pods(rendered)
+        .into_iter()
+        .filter(|pod| policy(rendered, pod).egress == Some(vec![NetworkPolicyEgressRule::default()]))
+        .map(|pod| pod.of)
+        .collect();
+    assert_eq!(
+        everywhere,
+        [
+            "DaemonSet sap-transp-proxy",
+            "Deployment sap-transp-proxy-fallback",
+            "Pod sap-transp-proxy-test-destinations",
+            "Pod sap-transp-proxy-test-status",
+        ]
+    );
+    for name in ["sap-transp-proxy-manager", "sap-transp-proxy-cleanup"] {
+        let policy = rendered.get("NetworkPolicy", name);
+        let egress = policy.json["spec"]["egress"].to_string();
+        assert_eq!(egress, r#"[{"ports":[{"port":16443,"protocol":"TCP"}]}]"#, "{name}");
+    }
+}
+
+#[test]
+fn network_policies_are_made_only_if_they_are_wanted() {
+    assert_eq!(rendered("default").of_kind("NetworkPolicy").count(), 0);
 }
 
 /// One of one would keep its node from being drained for ever.
