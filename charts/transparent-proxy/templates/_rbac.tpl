@@ -1,8 +1,9 @@
-{{/* A ServiceAccount whose token only those pods get that say so. Takes a list: context, name, part. */}}
+{{/* An account for the pods that say so; others that use it get no token. Takes a list: context, name, part. */}}
 {{- define "transparent-proxy.serviceAccount" -}}
 {{- $context := first . -}}
 apiVersion: v1
 kind: ServiceAccount
+automountServiceAccountToken: false
 metadata:
   name: {{ index . 1 }}
   namespace: {{ $context.Release.Namespace }}
