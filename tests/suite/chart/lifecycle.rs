@@ -91,13 +91,28 @@ async fn notes_say_the_next_command() {
     assert!(!notes.contains("no effect"), "{notes}");
     let without_hook = helm.try_install(&values("without-hook")).unwrap();
     assert!(without_hook.contains("They cross the network of the pods"));
-    let labels = helm
+    let without_fallback = helm.try_install(&values("no-fallback")).unwrap();
+    assert!(without_fallback.contains("is not ready and an agent answers from another one"));
+}
+
+/// Without the label the destination of the notes would never become available.
+#[tokio::test]
+async fn notes_label_the_namespace_before_they_wait() {
+    let server = ApiServer::shared().await;
+    let namespace = &server.namespace("labels").await;
+    let helm = Helm { server, namespace };
+    let said = helm
         .try_install("config: {managedNamespacesMode: labelSelector}")
         .unwrap();
-    let command = format!(
-        "kubectl label namespace default transparent-proxy.connectivity.api.sap/namespace={namespace}\n"
+    let commands: Vec<_> = notes(&said)
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("kubectl "))
+        .collect();
+    let place = |start: &str| commands.iter().position(|command| command.starts_with(start));
+    let label = format!(
+        "label namespace default transparent-proxy.connectivity.api.sap/namespace={namespace}"
     );
-    assert!(labels.contains(&command), "{labels}");
+    assert!(place(&label).expect("it is said") < place("wait").expect("it waits"), "{said}");
 }
 
 #[tokio::test]
