@@ -170,6 +170,7 @@ additionalCAs.secretNamespace is not supported yet: copy the Secret to {{ .Relea
 {{- include "transparent-proxy.podSecurityProblems" . -}}
 {{- include "transparent-proxy.crdProblems" . -}}
 {{- include "transparent-proxy.secretNamespaceProblems" . -}}
+{{- include "transparent-proxy.neighbourProblems" . -}}
 {{- with .Values.additionalCAs -}}
 {{- if and .secretName .secretKey (lookup "v1" "Namespace" "" "kube-system") -}}
 {{- $secret := lookup "v1" "Secret" $.Release.Namespace .secretName -}}
@@ -178,6 +179,25 @@ additionalCAs.secretNamespace is not supported yet: copy the Secret to {{ .Relea
 additionalCAs.secretName: the Secret {{ .secretName }} does not exist in {{ $.Release.Namespace }}
 {{- else if not (contains "-----BEGIN CERTIFICATE-----" $certificates) }}
 additionalCAs.secretKey: {{ .secretKey }} in the Secret {{ .secretName }} contains no certificate in PEM
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/*
+Two installations that manage the same namespaces would both make Services for the same resources. Others
+are told by the ClusterRole of their manager. One that shall make room for others may always be upgraded to labelSelector.
+*/}}
+{{- define "transparent-proxy.neighbourProblems" -}}
+{{- $prefix := printf "%s-" (include "transparent-proxy.manager" .) -}}
+{{- $mine := eq .Values.config.managedNamespacesMode "all" -}}
+{{- range (lookup "rbac.authorization.k8s.io/v1" "ClusterRole" "" "").items -}}
+{{- $namespace := trimPrefix $prefix .metadata.name -}}
+{{- if and (hasPrefix $prefix .metadata.name) (ne $namespace $.Release.Namespace) -}}
+{{- $config := lookup "v1" "ConfigMap" $namespace (include "transparent-proxy.config" $) -}}
+{{- $theirs := eq (dig "managedNamespacesMode" "" (dig "data" "config.json" "{}" $config | fromJson)) "all" -}}
+{{- if and $config (or $mine (and $theirs $.Release.IsInstall)) }}
+config.managedNamespacesMode: there is another installation, in {{ $namespace }}{{ if $theirs }}, which manages all namespaces{{ end }}; both need labelSelector
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -199,6 +199,41 @@ async fn all_pods_but_the_agents_are_let_into_a_restricted_namespace() {
     }
 }
 
+/// Both would make Services for the same resources.
+#[tokio::test]
+async fn installations_that_manage_the_same_namespaces_are_refused() {
+    let server = &ApiServer::start().await;
+    let client = server.client().await;
+    create_namespace(&client, "first").await;
+    create_namespace(&client, "second").await;
+    let [first, second] = ["first", "second"].map(|namespace| Helm { server, namespace });
+    let by_label = "config: {managedNamespacesMode: labelSelector}";
+    first.install("transparent-proxy", "").unwrap();
+    established(&client).await;
+
+    let complaint = "config.managedNamespacesMode: there is another installation, in first, \
+         which manages all namespaces; both need labelSelector";
+    for values in ["", by_label] {
+        let refused = second.install("transparent-proxy", values).unwrap_err();
+        assert!(refused.contains(complaint), "{values}: {refused}");
+    }
+    // One that makes room for others, with the one that was in the way still there.
+    let unchecked = "config: {helm: {skipExistingResourceValidation: true}}";
+    second.install("transparent-proxy", unchecked).unwrap();
+    let words = format!("upgrade transparent-proxy {}", chart().display());
+    first.run(&words, Some(by_label)).unwrap();
+    second.run(&words, Some(by_label)).unwrap();
+
+    // Without any value, helm would take those of the release before.
+    let all = Some("config: {managedNamespacesMode: all}");
+    let refused = first.run(&words, all).unwrap_err();
+    let complaint = "there is another installation, in second; both need labelSelector";
+    assert!(refused.contains(complaint), "{refused}");
+    // What was left of another one is none.
+    second.uninstall("transparent-proxy");
+    first.run(&words, all).unwrap();
+}
+
 #[tokio::test]
 async fn namespaces_of_secrets_that_are_not_there_are_named() {
     let server = ApiServer::shared().await;
@@ -380,7 +415,8 @@ async fn destinations_outlive_releases_and_their_definition_is_kept_current() {
         },
     );
 
-    first.install("transparent-proxy", "").unwrap();
+    let by_label = "config: {managedNamespacesMode: labelSelector}";
+    first.install("transparent-proxy", by_label).unwrap();
     established(&client).await;
     destinations
         .create(&PostParams::default(), &destination)
@@ -388,7 +424,7 @@ async fn destinations_outlive_releases_and_their_definition_is_kept_current() {
         .unwrap();
 
     // A second installation uses the definition, and does not take it with it.
-    let said = second.install("other", "").unwrap();
+    let said = second.install("other", by_label).unwrap();
     assert!(said.contains("was there already"), "{said}");
     second.uninstall("other");
     assert_eq!(left(&client, "second").await, [""; 0]);
