@@ -2,6 +2,7 @@
 
 mod checks;
 mod helm;
+mod known;
 mod lifecycle;
 mod objects;
 mod readme;

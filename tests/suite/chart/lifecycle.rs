@@ -109,10 +109,12 @@ async fn notes_label_the_namespace_before_they_wait() {
         .filter_map(|line| line.trim().strip_prefix("kubectl "))
         .collect();
     let place = |start: &str| commands.iter().position(|command| command.starts_with(start));
-    let label = format!(
-        "label namespace default transparent-proxy.connectivity.api.sap/namespace={namespace}"
+    let label =
+        format!("label namespace default transparent-proxy.connectivity.api.sap/namespace={namespace}");
+    assert!(
+        place(&label).expect("it is said") < place("wait").expect("it waits"),
+        "{said}"
     );
-    assert!(place(&label).expect("it is said") < place("wait").expect("it waits"), "{said}");
 }
 
 #[tokio::test]
@@ -241,14 +243,16 @@ async fn namespaces_of_secrets_that_are_not_there_are_named() {
     let namespace = &server.namespace("reader").await;
     let helm = Helm { server, namespace };
     let wanted = format!("integration: {{secrets: {{namespaces: [{there}, nowhere, {namespace}]}}}}");
-    let complaint = helm
-        .try_install(&format!("config: {{{wanted}}}"))
-        .unwrap_err();
+    let complaint = helm.try_install(&format!("config: {{{wanted}}}")).unwrap_err();
     assert!(
         complaint.contains("- config.integration.secrets.namespaces: there is no namespace nowhere\n"),
         "{complaint}"
     );
-    assert_eq!(complaint.matches("there is no namespace").count(), 1, "{complaint}");
+    assert_eq!(
+        complaint.matches("there is no namespace").count(),
+        1,
+        "{complaint}"
+    );
     helm.try_install(&format!(
         "config: {{integration: {{secrets: {{namespaces: [{there}]}}}}}}"
     ))
@@ -506,7 +510,8 @@ async fn what_an_uninstallation_without_its_job_leaves_is_removed_as_the_readme_
     helm.install("transparent-proxy", "").unwrap();
     make_service_and_lease(&client, namespace).await;
 
-    helm.run("uninstall --timeout 2s transparent-proxy", None).unwrap_err();
+    helm.run("uninstall --timeout 2s transparent-proxy", None)
+        .unwrap_err();
     let there = left(&client, namespace).await;
     for expected in ["sap-transp-proxy-cleanup", "sap-transp-proxy-manager"] {
         assert!(there.iter().any(|name| name == expected), "{expected}: {there:?}");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodSpec, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, PodSpec, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
@@ -79,11 +79,13 @@ impl Object {
             "HorizontalPodAutoscaler" => self.read_as::<HorizontalPodAutoscaler>(),
             "Job" => self.read_as::<Job>(),
             "Pod" => self.read_as::<Pod>(),
+            "Namespace" => self.read_as::<Namespace>(),
             "NetworkPolicy" => self.read_as::<NetworkPolicy>(),
             "PodDisruptionBudget" => self.read_as::<PodDisruptionBudget>(),
             "PriorityClass" => self.read_as::<PriorityClass>(),
             "Role" => self.read_as::<Role>(),
             "RoleBinding" => self.read_as::<RoleBinding>(),
+            "Secret" => self.read_as::<Secret>(),
             "Service" => self.read_as::<Service>(),
             "ServiceAccount" => self.read_as::<ServiceAccount>(),
             other => panic!("{other} is new here"),

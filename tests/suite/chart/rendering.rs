@@ -96,15 +96,20 @@ fn pretty_assert(what: &str, ours: &Value, read: &Value) {
 
 #[test]
 fn the_oldest_kubernetes_gets_no_field_that_it_does_not_know() {
-    for kubernetes in [OLDEST, NEWEST] {
+    for (kubernetes, set) in [
+        (OLDEST, "default"),
+        (OLDEST, "everything"),
+        (NEWEST, "default"),
+        (NEWEST, "everything"),
+    ] {
         let template = Template {
             kubernetes,
             ..Template::default()
         };
-        let text = template.values("").unwrap().text;
+        let text = template.values(&values(set)).unwrap().text;
         let new = kubernetes == NEWEST;
         for field in ["matchLabelKeys", "unhealthyPodEvictionPolicy"] {
-            assert_eq!(text.contains(field), new, "{field} for {kubernetes}");
+            assert_eq!(text.contains(field), new, "{field} for {kubernetes}: {set}");
         }
     }
 }
@@ -220,10 +225,16 @@ fn an_agent_gets_the_sum_of_both_planes() {
 fn an_agent_ends_before_the_kubelets_patience_does() {
     // Connections are accepted for 5 s more; those that are cut then get a moment to notice.
     const BESIDES_THE_DRAIN: u64 = 6;
-    for (grace, drain) in [(10, 4), (11, 5), (12, 6), (15, 8), (20, 10), (60, 50), (3600, 3590)] {
-        let rendered = template(&format!(
-            "deployment: {{terminationGracePeriodSeconds: {grace}}}"
-        ));
+    for (grace, drain) in [
+        (10, 4),
+        (11, 5),
+        (12, 6),
+        (15, 8),
+        (20, 10),
+        (60, 50),
+        (3600, 3590),
+    ] {
+        let rendered = template(&format!("deployment: {{terminationGracePeriodSeconds: {grace}}}"));
         let seconds = config(&rendered.unwrap()).drain_seconds.duration().as_secs();
         assert_eq!(seconds, drain, "{grace}");
         assert!(seconds + BESIDES_THE_DRAIN <= grace, "{grace}");

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, NodeSelectorTerm, PodSpec, SecurityContext, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    Container, NodeSelectorTerm, PodSpec, SecurityContext, Service, ServiceAccount,
+};
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPort, NetworkPolicySpec,
 };
@@ -249,14 +251,24 @@ fn namespaces_are_read_only_where_their_labels_count() {
         let roles = rendered(set).of_kind("ClusterRole");
         let reads = |role: &&Object| {
             let mut rules = rules(role).into_iter();
-            rules.any(|rule| rule.resources.unwrap_or_default().contains(&"namespaces".to_owned()))
+            rules.any(|rule| {
+                rule.resources
+                    .unwrap_or_default()
+                    .contains(&"namespaces".to_owned())
+            })
         };
-        roles.filter(reads).map(|role| role.name().to_owned()).collect::<Vec<_>>()
+        roles
+            .filter(reads)
+            .map(|role| role.name().to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!(readers("default"), [""; 0]);
     assert_eq!(
         readers("everything"),
-        ["sap-transp-proxy-healthcheck-proxy", "sap-transp-proxy-manager-proxy"]
+        [
+            "sap-transp-proxy-healthcheck-proxy",
+            "sap-transp-proxy-manager-proxy"
+        ]
     );
 }
 
@@ -572,7 +584,11 @@ fn network_policies_let_in_what_the_pods_serve_and_nothing_else() {
         let mut served: Vec<_> = ports
             .map(|port| (port.container_port, port.container_port))
             .collect();
-        if pod.labels.get(labels::COMPONENT).is_some_and(|component| component == "http-proxy") {
+        if pod
+            .labels
+            .get(labels::COMPONENT)
+            .is_some_and(|component| component == "http-proxy")
+        {
             served.push((20_000, 29_999));
         }
         served.sort_unstable();
@@ -602,7 +618,10 @@ fn network_policies_let_only_the_proxy_and_tests_out_to_everywhere() {
     for name in ["sap-transp-proxy-manager", "sap-transp-proxy-cleanup"] {
         let policy = rendered.get("NetworkPolicy", name);
         let egress = policy.json["spec"]["egress"].to_string();
-        assert_eq!(egress, r#"[{"ports":[{"port":16443,"protocol":"TCP"}]}]"#, "{name}");
+        assert_eq!(
+            egress, r#"[{"ports":[{"port":16443,"protocol":"TCP"}]}]"#,
+            "{name}"
+        );
     }
 }
 
