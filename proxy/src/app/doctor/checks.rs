@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::kernel::{memlock_check, privileges_check, version_check};
+use super::kernel::{LimitOf, memlock_check, privileges_check, version_check};
 use super::{Check, foreign};
 use crate::app::run::hosts;
 use crate::datapath::cgroup::{Mount, OwnCgroup};
@@ -21,7 +21,7 @@ pub(super) fn all() -> anyhow::Result<Vec<Check>> {
     let mut checks = vec![
         version_check(release.trim()),
         privileges_check(&status),
-        memlock_check(release.trim(), memlock),
+        memlock_check(release.trim(), memlock, LimitOf::Shell),
     ];
     let place = cgroup_checks(&mut checks);
     hook_checks(place.as_deref(), &mut checks)?;

@@ -124,7 +124,16 @@ pub(super) fn privileges_check(status: &str) -> Check {
     }
 }
 
-pub(super) fn memlock_check(release: &str, limit: u64) -> Check {
+/// Where the limit comes from.
+#[derive(Clone, Copy)]
+pub(super) enum LimitOf {
+    /// The shell's that started this.
+    Shell,
+    /// The container runtime's: pods have no field for it.
+    Runtime,
+}
+
+pub(super) fn memlock_check(release: &str, limit: u64, of: LimitOf) -> Check {
     const NAME: &str = "memory for eBPF maps";
     if version(release).is_some_and(|found| found >= NO_MEMLOCK) {
         return Check::ok(NAME, "not limited by RLIMIT_MEMLOCK on this kernel");
@@ -138,7 +147,13 @@ pub(super) fn memlock_check(release: &str, limit: u64) -> Check {
     Check::warning(
         NAME,
         format!("RLIMIT_MEMLOCK is {} KiB", limit >> 10),
-        "run `ulimit -l 65536` first",
+        match of {
+            LimitOf::Shell => "run `ulimit -l 65536` first",
+            LimitOf::Runtime => {
+                "raise it for the container runtime of this node (LimitMEMLOCK=infinity in the systemd unit of \
+                 containerd, default_ulimits of CRI-O), or use Linux 5.11 or newer"
+            }
+        },
     )
 }
 
@@ -214,8 +229,9 @@ mod tests {
 
     #[test]
     fn locked_memory_only_matters_on_old_kernels() {
-        assert_eq!(memlock_check("5.10.0", 64 << 10).state, State::Warning);
-        assert_eq!(memlock_check("5.10.0", u64::MAX).state, State::Ok);
-        assert_eq!(memlock_check("6.1.0", 0).state, State::Ok);
+        let check = |release, limit| memlock_check(release, limit, LimitOf::Shell).state;
+        assert_eq!(check("5.10.0", 64 << 10), State::Warning);
+        assert_eq!(check("5.10.0", u64::MAX), State::Ok);
+        assert_eq!(check("6.1.0", 0), State::Ok);
     }
 }

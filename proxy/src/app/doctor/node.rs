@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::kernel::{capabilities_check, memlock_check, version_check};
+use super::kernel::{LimitOf, capabilities_check, memlock_check, version_check};
 use super::{Check, checks, foreign};
 use crate::datapath::cgroup::holds_this_process;
 use crate::datapath::pods::{AttachPoint, attach_point};
@@ -20,7 +20,7 @@ pub(super) fn all(root: &Path) -> anyhow::Result<Vec<Check>> {
     let mut all = vec![
         version_check(release.trim()),
         capabilities_check(&status),
-        memlock_check(release.trim(), memlock),
+        memlock_check(release.trim(), memlock, LimitOf::Runtime),
     ];
     let point = match attach_point(root) {
         Ok(point) => {
