@@ -1,6 +1,7 @@
 //! What the pages for users say is there: quoted files, links, fields, reasons, values of the chart.
 
 mod fields;
+mod metrics;
 mod page;
 mod values;
 
@@ -154,22 +155,25 @@ fn every_reason_of_the_condition_is_explained() {
     assert_none("reasons that the page does not name", missing);
 }
 
-/// A metric is registered without prefix and without what its type adds.
 #[test]
 fn metrics_that_pages_name_are_registered() {
-    let sources: String = files("proxy/src", "rs").iter().map(|path| read(path)).collect();
-    let is_registered = |metric: &str| {
-        let name = metric.trim_start_matches("tp_");
-        let name = name.trim_end_matches("_total").trim_end_matches("_info");
-        sources.contains(&format!("\"{name}\""))
-    };
+    let registered = metrics::registered();
     let pages = pages();
     let unknown = pages.iter().flat_map(|page| {
-        let metrics = page.code().filter(|code| code.starts_with("tp_"));
-        let unknown = metrics.filter(|metric| !is_registered(metric));
-        unknown.map(|metric| format!("{}: {metric}", page.path))
+        let unknown = metrics::named_on(page).filter(|(_, name)| !registered.contains(*name));
+        unknown.map(|(metric, _)| format!("{}: {metric}", page.path))
     });
     assert_none("metrics that nobody registers", unknown);
+}
+
+#[test]
+fn every_metric_is_explained() {
+    let page = Page::read("docs/kubernetes/operations.md".to_owned());
+    let named: Vec<_> = metrics::named_on(&page).map(|(_, name)| name).collect();
+    let registered = metrics::registered();
+    assert!(registered.len() > 30, "they are found: {registered:?}");
+    let missing = registered.iter().filter(|name| !named.contains(&name.as_str()));
+    assert_none("metrics that the page does not name", missing);
 }
 
 #[test]
