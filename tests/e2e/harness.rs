@@ -5,6 +5,7 @@ pub mod destination;
 pub mod installation;
 pub mod node;
 pub mod outside;
+pub mod page;
 pub mod pod;
 pub mod pressure;
 pub mod wait;

@@ -56,6 +56,20 @@ impl Cluster {
             .expect("the script starts")
     }
 
+    /// Runs what somebody would type into a shell, in the repository; gives whether it succeeded, and all that was said.
+    pub fn shell(&self, line: &str) -> (bool, String) {
+        let output = self
+            .command("node1", &["sh", "-c", line])
+            .current_dir(repository())
+            .output()
+            .expect("the script starts");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    }
+
     /// What helm prints; it must succeed.
     pub fn helm(&self, arguments: &[&str]) -> String {
         let output = self.try_helm(arguments);

@@ -2,39 +2,59 @@
 
 use std::time::Duration;
 
+use crate::harness::page::commands;
 use crate::harness::pod::Pod;
-use crate::harness::wait::until;
+use crate::harness::wait::{eventually, until};
 use crate::harness::world::World;
 
-/// `docs/kubernetes/first-destination.md`
+const FIRST_DESTINATION: &str = "docs/kubernetes/first-destination.md";
+const GREETING: &str = "Hello from behind the password.\n";
+/// Images are there already, so a pod runs soon.
+const STEP_WITHIN: Duration = Duration::from_mins(1);
+
+/// What is typed there is run here. The proxy is installed already, and nothing is deleted: others use the namespace.
 pub fn the_first_destination_works_as_its_page_says(world: &World) {
-    for file in ["backend.yaml", "secret.yaml", "destination.yaml"] {
-        world.cluster.apply_file(&format!("examples/kubernetes/{file}"));
-    }
-    let wait = ["wait", "destination", "my-dest", "--namespace", "shop"];
-    world
-        .cluster
-        .kubectl(&[&wait[..], &["--for", "condition=Available", "--timeout", "30s"]].concat());
-    let rollout = [
-        "rollout",
-        "status",
-        "deployment",
-        "backend",
-        "--namespace",
-        "backend",
-    ];
-    world
-        .cluster
-        .kubectl(&[&rollout[..], &["--timeout", "60s"]].concat());
     let [pod, _] = world.shop();
-    until(Duration::from_secs(10), "the backend answers", || {
-        pod.curl("http://my-dest/").body == "Hello from behind the password.\n"
+    let mut commands = commands(FIRST_DESTINATION);
+    commands.retain(|command| !command.starts_with("kubectl delete "));
+    assert!(commands.len() > 8, "{commands:#?}");
+    for command in commands {
+        eventually(STEP_WITHIN, &command, || follow(world, &command));
+        if command.starts_with("kubectl patch secret ") {
+            until(STEP_WITHIN, "the server refuses the changed password", || {
+                pod.curl("http://my-dest/").status == 401
+            });
+        }
+    }
+    until(STEP_WITHIN, "the backend answers", || {
+        pod.curl("http://my-dest/").body == GREETING
     });
     every_example_of_a_resource_is_served_or_says_why_not(world, &pod);
 }
 
+/// Whether it went as the page says.
+fn follow(world: &World, command: &str) -> Result<(), String> {
+    let (succeeded, said) = world.cluster.shell(command);
+    let as_expected = if command.contains(" -n default ") {
+        !succeeded && said.contains("Connection refused")
+    } else if command.starts_with("kubectl run ") {
+        succeeded && said.contains(GREETING.trim_end())
+    } else {
+        succeeded
+    };
+    as_expected.then_some(()).ok_or(said)
+}
+
 fn every_example_of_a_resource_is_served_or_says_why_not(world: &World, pod: &Pod<'_>) {
-    for file in ["port", "cluster-wide", "instance", "gateway", "tcp", "later"] {
+    for file in [
+        "port",
+        "cluster-wide",
+        "instance",
+        "gateway",
+        "tcp",
+        "tenants",
+        "later",
+    ] {
         world
             .cluster
             .apply_file(&format!("examples/kubernetes/destination-{file}.yaml"));
@@ -45,6 +65,7 @@ fn every_example_of_a_resource_is_served_or_says_why_not(world: &World, pod: &Po
         ("from-secrets", "True"),
         ("gateway", "True"),
         ("orders-db", "True"),
+        ("for-tenants", "True"),
         ("with-level", "False"),
         ("with-fragment", "False"),
         ("with-chain", "False"),
@@ -56,11 +77,10 @@ fn every_example_of_a_resource_is_served_or_says_why_not(world: &World, pod: &Po
             world.installation().condition(name, "shop")["status"] == status
         });
     }
-    let greeted = "Hello from behind the password.\n";
-    assert_eq!(pod.curl("http://my-dest-8080:8080/").body, greeted);
-    assert_eq!(pod.curl("http://from-secrets/").body, greeted);
+    assert_eq!(pod.curl("http://my-dest-8080:8080/").body, GREETING);
+    assert_eq!(pod.curl("http://from-secrets/").body, GREETING);
     let gateway = pod.curl_with(&["--header", "X-Destination-Name: my-dest"], "http://gateway/");
-    assert_eq!(gateway.body, greeted);
+    assert_eq!(gateway.body, GREETING);
     let [stranger, _] = world.strangers();
-    assert_eq!(stranger.curl("http://shared-dest.shop/").body, greeted);
+    assert_eq!(stranger.curl("http://shared-dest.shop/").body, GREETING);
 }
