@@ -16,19 +16,28 @@ const OUTAGE_VARIABLE: &str = "API_SERVER_OUTAGE_MINUTES";
 const RECOVERED_WITHIN: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(30);
 
-/// The hook dies with the agent. Until the fallback is chosen, or the agent is back, connections
-/// go nowhere: at most for so long, and refused at once.
+/// The hook dies with the agent, and connections go by the Service to the fallback until it is back. Those that
+/// were on their way to the agent itself go nowhere: at most for so long, and refused at once.
 pub fn a_killed_agent_costs_at_most_three_seconds_of_refusals(world: &World) {
     let installation = world.installation();
     let [pod, other] = world.shop();
     let before = installation.agent("node1");
     let asking = pod.pressure(&["-rate", "50", "-expect", "welcome", "http://catalog/"]);
     let elsewhere = other.pressure(&["-rate", "50", "-expect", "welcome", "http://catalog/"]);
-    world.servers().catalog.forget();
-    until(SOON, "requests arrive", || {
-        !world.servers().catalog.requests().is_empty()
-    });
+    let catalog = &world.servers().catalog;
+    let fallback: Vec<_> = installation.fallback().iter().map(|pod| pod.address).collect();
+    let served_by_the_fallback = || {
+        let requests = catalog.requests();
+        let by_it = requests.iter().filter(|request| fallback.contains(&request.from));
+        by_it.count()
+    };
+    catalog.forget();
+    until(SOON, "requests arrive", || !catalog.requests().is_empty());
+    assert_eq!(served_by_the_fallback(), 0, "agents serve their nodes");
     installation.kill(&before);
+    until(SOON, "the fallback serves meanwhile", || {
+        served_by_the_fallback() > 0
+    });
     until(SOON, "the agent restarts", || {
         installation.agent("node1").restarts > before.restarts
     });
@@ -37,6 +46,9 @@ pub fn a_killed_agent_costs_at_most_three_seconds_of_refusals(world: &World) {
     assert!(summary.outage() <= AGENT_LOST_FOR_AT_MOST, "{summary:#?}");
     assert!(summary.slowest() <= NO_HANG, "{summary:#?}");
     elsewhere.stop().assert_all_answered();
+    until(SOON, "the agent serves its node again", || {
+        pod.curl("http://catalog/").status == 200 && catalog.last().from == before.address
+    });
 }
 
 /// What needs no credential is served by an agent that starts in the meantime, too: it remembers that much.
