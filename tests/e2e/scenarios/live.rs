@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde_json::json;
 use tokio::time::Instant;
+use transparent_proxy::api::labels::DESTINATION_NAMESPACE;
 
 use crate::harness::destination::Destination;
 use crate::harness::pod::Pod;
@@ -91,4 +93,32 @@ pub fn a_deleted_resource_is_gone(world: &World) {
             .status
             == 0
     });
+}
+
+/// Kubernetes removes what is in the namespace; the Service in that of the installation is left to the manager.
+pub fn a_deleted_namespace_leaves_nothing_of_its_services(world: &World) {
+    const NAMESPACE: &str = "passing";
+    let destination = Destination::http("fleeting", &world.servers().news.url());
+    let installation = world.installation();
+    world.cluster.apply(&[json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE },
+    })]);
+    installation.offer(&destination, NAMESPACE);
+    let label = format!("{DESTINATION_NAMESPACE}={NAMESPACE}");
+    let services = || {
+        let all = ["get", "services", "--all-namespaces", "--output", "name"];
+        let services = [&all[..], &["--selector", &label]].concat();
+        world.cluster.kubectl(&services)
+    };
+    assert_eq!(services().lines().count(), 2, "{}", services());
+    // It comes to an end: nothing in it has a finalizer that nobody would take away.
+    world
+        .cluster
+        .kubectl(&["delete", "namespace", NAMESPACE, "--timeout", "60s"]);
+    until(Duration::from_secs(10), "its Services are gone", || {
+        services().is_empty()
+    });
+    let [pod, _] = world.shop();
+    let name = format!("http://fleeting.{}/", installation.namespace);
+    assert_eq!(pod.curl(&name).status, 0);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::installation::{Installation, ProxyPod};
+use crate::harness::page::commands;
 use crate::harness::wait::{eventually, until};
 use crate::harness::world::{AUTHORIZATION, PASSWORD, World};
 
@@ -152,29 +153,29 @@ fn metric(installation: &Installation<'_>, pod: &ProxyPod, port: u16, name: &str
     values.iter().sum()
 }
 
+/// As the page of operations says it first.
+fn change_level(installation: &Installation<'_>, pod: &ProxyPod, level: &str) {
+    let place = ["exec", "--namespace", &installation.namespace, &pod.name];
+    let container = ["--container", "sap-transp-proxy", "--"];
+    let change = ["/etc/logging/change-log-level", level];
+    installation
+        .cluster
+        .kubectl(&[&place[..], &container, &change].concat());
+}
+
 pub fn logs_are_json_without_secrets_and_their_level_can_be_changed(world: &World) {
     let installation = world.installation();
     let agent = installation.agent("node1");
     let logs = || installation.kubectl(&["logs", &agent.name]);
     let debug_lines = || logs().matches(r#""debug""#).count();
-    let change = |level: &str| {
-        let command = ["exec", &agent.name, "--", "/etc/logging/change-log-level", level];
-        let full = [
-            &command[..2],
-            &["--namespace", &installation.namespace],
-            &command[2..],
-        ]
-        .concat();
-        world.cluster.kubectl(&full)
-    };
-    change("debug");
+    change_level(&installation, &agent, "debug");
     let before = debug_lines();
     let [pod, _] = world.shop();
     until(SOON, "there are lines of level debug", || {
         assert_eq!(pod.curl("http://catalog/").status, 200);
         debug_lines() > before
     });
-    change("info");
+    change_level(&installation, &agent, "info");
     let text = logs();
     for line in text.lines() {
         assert!(json(line).is_object(), "{line}");
@@ -183,4 +184,50 @@ pub fn logs_are_json_without_secrets_and_their_level_can_be_changed(world: &Worl
     for secret in [PASSWORD, encoded] {
         assert!(!text.contains(secret), "the log has a secret");
     }
+}
+
+/// The file that is written in a running pod, as its container has it.
+fn log_level(installation: &Installation<'_>, pod: &ProxyPod) -> String {
+    let process = installation.processes(pod)[0];
+    let file = format!("/proc/{process}/root/etc/logging/logger-config.yaml");
+    std::fs::read_to_string(&file).unwrap_or_else(|error| format!("{file}: {error}"))
+}
+
+/// The folder outlives the container; the level shall not.
+pub fn a_restarted_container_has_the_level_of_the_values(world: &World) {
+    let installation = world.installation();
+    installation.wait_until_agents_are_ready();
+    let agent = installation.agent("node1");
+    change_level(&installation, &agent, "debug");
+    assert!(log_level(&installation, &agent).contains("debug"));
+    installation.kill(&agent);
+    until(SOON, "the agent restarts", || {
+        installation.agent("node1").restarts > agent.restarts
+    });
+    installation.wait_until_agents_are_ready();
+    let level = log_level(&installation, &agent);
+    assert!(level.contains("info") && !level.contains("debug"), "{level}");
+}
+
+/// `docs/kubernetes/operations.md`, for pods in which one may run nothing.
+pub fn a_debug_container_changes_the_level_as_its_page_says(world: &World) {
+    let installation = world.installation();
+    let agent = installation.agent("node2");
+    let mut commands = commands("docs/kubernetes/operations.md").into_iter();
+    let command = commands.find(|command| command.starts_with("kubectl debug "));
+    let command = command
+        .expect("the page says it")
+        .replace(" POD ", &format!(" {} ", agent.name));
+    let (succeeded, said) = world.cluster.shell(&command);
+    assert!(succeeded, "{command}: {said}");
+    let [_, pod] = world.shop();
+    let debug_lines = || {
+        let logs = ["logs", &agent.name, "--container", "sap-transp-proxy"];
+        installation.kubectl(&logs).matches(r#""debug""#).count()
+    };
+    until(SOON, "there are lines of level debug", || {
+        assert_eq!(pod.curl("http://catalog/").status, 200);
+        debug_lines() > 0
+    });
+    change_level(&installation, &agent, "info");
 }
