@@ -51,6 +51,7 @@ pub(crate) fn pass(task: &'static str, options: &Options, environment: &[(&str, 
         &image::Options {
             tag: None,
             output: None,
+            revision: None,
             debug_binary: !options.release,
         },
         &mut progress,

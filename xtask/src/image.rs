@@ -7,13 +7,16 @@ mod archive;
 mod check;
 mod layer;
 mod libraries;
+mod licences;
+mod packages;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use self::packages::{Packages, text};
 use crate::build_ebpf;
 use crate::progress::Progress;
 use crate::shell::{self, cargo, output};
@@ -31,6 +34,10 @@ pub(crate) struct Options {
     /// Archive to write [default: target/image/transparent-proxy.tar]
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+
+    /// Commit that is built, for the image's label `org.opencontainers.image.revision` [default: none]
+    #[arg(long, value_name = "COMMIT")]
+    pub(crate) revision: Option<String>,
 
     /// Pack the unoptimised build, for tests: it is there sooner
     #[arg(long)]
@@ -73,7 +80,7 @@ pub(crate) fn make(options: &Options, progress: &mut Progress) -> Result<PathBuf
         .output
         .clone()
         .unwrap_or_else(|| workspace::target().join("image/transparent-proxy.tar"));
-    let image = image(&stripped(&binary)?, name(options)?)?;
+    let image = image(&stripped(&binary)?, options, &Packages::read()?)?;
     image.write(&archive)?;
     report(&image, &archive)?;
     progress.step("the program in the image runs");
@@ -110,24 +117,42 @@ fn stripped(binary: &Path) -> Result<PathBuf> {
     Ok(stripped)
 }
 
-fn name(options: &Options) -> Result<String> {
-    if let Some(tag) = &options.tag {
-        return Ok(tag.clone());
-    }
-    let metadata = output(cargo().args(["metadata", "--format-version", "1", "--no-deps", "--offline"]))?;
-    let metadata: serde_json::Value = serde_json::from_str(&metadata).context("cargo writes JSON")?;
-    let version = metadata["packages"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|package| package["name"] == "transparent-proxy")
-        .and_then(|package| package["version"].as_str())
-        .context("the package has a version")?;
-    Ok(format!("transparent-proxy:{version}"))
+/// <https://github.com/opencontainers/image-spec/blob/main/annotations.md>
+fn labels(proxy: &Value, options: &Options) -> Value {
+    let known = [
+        ("title", Some("transparent-proxy")),
+        ("description", proxy["description"].as_str()),
+        ("version", proxy["version"].as_str()),
+        ("licenses", proxy["license"].as_str()),
+        ("source", proxy["repository"].as_str()),
+        ("revision", options.revision.as_deref()),
+    ];
+    let known = known.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    known
+        .map(|(name, value)| (format!("org.opencontainers.image.{name}"), value))
+        .collect()
 }
 
-fn image(binary: &Path, name: String) -> Result<Image> {
+fn image(binary: &Path, options: &Options, packages: &Packages) -> Result<Image> {
+    let proxy = packages.proxy()?;
+    let name = || format!("transparent-proxy:{}", text(&proxy["version"]));
+    Ok(Image {
+        name: options.tag.clone().unwrap_or_else(name),
+        layer: layer(binary, packages)?,
+        settings: json!({
+            "User": format!("{USER}:{USER}"),
+            "Env": ["PATH=/usr/bin"],
+            "Entrypoint": [PROGRAM],
+            "WorkingDir": "/",
+            "Labels": labels(proxy, options),
+        }),
+        compressed: true,
+    })
+}
+
+fn layer(binary: &Path, packages: &Packages) -> Result<Layer> {
     let mut layer = Layer::new();
+    licences::add(&mut layer, packages, binary)?;
     layer
         .program(binary, PROGRAM)?
         .capabilities(PROGRAM, CAPABILITIES)
@@ -153,17 +178,7 @@ fn image(binary: &Path, name: String) -> Result<Image> {
     ] {
         layer.folder(folder, 0o755);
     }
-    Ok(Image {
-        name,
-        layer,
-        settings: json!({
-            "User": format!("{USER}:{USER}"),
-            "Env": ["PATH=/usr/bin"],
-            "Entrypoint": [PROGRAM],
-            "WorkingDir": "/",
-        }),
-        compressed: true,
-    })
+    Ok(layer)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
@@ -179,4 +194,34 @@ fn report(image: &Image, archive: &Path) -> Result<()> {
         archive.display()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_say_what_is_known() {
+        let proxy = json!({
+            "version": "1.2.3", "license": "Apache-2.0", "repository": null, "description": "What it is",
+        });
+        let options = |revision: Option<&str>| Options {
+            tag: None,
+            output: None,
+            revision: revision.map(str::to_owned),
+            debug_binary: false,
+        };
+        let unknown = labels(&proxy, &options(None));
+        assert_eq!(
+            unknown,
+            json!({
+                "org.opencontainers.image.title": "transparent-proxy",
+                "org.opencontainers.image.description": "What it is",
+                "org.opencontainers.image.version": "1.2.3",
+                "org.opencontainers.image.licenses": "Apache-2.0",
+            })
+        );
+        let known = labels(&proxy, &options(Some("e23757e")));
+        assert_eq!(known["org.opencontainers.image.revision"], "e23757e");
+    }
 }

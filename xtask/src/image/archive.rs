@@ -116,12 +116,17 @@ impl Image {
 
     fn manifest(&self, config: &Blob, layer: &Blob) -> Value {
         let compression = if self.compressed { "+gzip" } else { "" };
-        json!({
+        let mut manifest = json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": config.descriptor("application/vnd.oci.image.config.v1+json"),
             "layers": [layer.descriptor(&format!("application/vnd.oci.image.layer.v1.tar{compression}"))],
-        })
+        });
+        // Some tools look there, some at the labels.
+        if let Some(labels) = self.settings.get("Labels") {
+            manifest["annotations"] = labels.clone();
+        }
+        manifest
     }
 
     fn index(&self, manifest: &Blob) -> Value {
@@ -257,6 +262,20 @@ mod tests {
     fn the_tag_is_not_the_port_of_the_registry() {
         assert_eq!(tag("host:5000/proxy"), "latest");
         assert_eq!(tag("host:5000/proxy:1.2"), "1.2");
+    }
+
+    #[test]
+    fn labels_are_annotations_too() {
+        let labels = json!({ "org.opencontainers.image.version": "1" });
+        let image = Image {
+            name: "greeting:1".to_owned(),
+            layer: Layer::new(),
+            settings: json!({ "Labels": labels }),
+            compressed: false,
+        };
+        let blob = Blob::of("");
+        assert_eq!(image.manifest(&blob, &blob)["annotations"], labels);
+        assert_eq!(image.config("sha256:0")["config"]["Labels"], labels);
     }
 
     #[test]
