@@ -73,6 +73,12 @@ fn told(error: &kube::Error) -> String {
             format!("the API server answered {}", status.code)
         }
         kube::Error::Api(status) => status.message.clone(),
+        // Its text quotes what was found, and Secrets are answers.
+        kube::Error::SerdeError(error) => format!(
+            "the answer of the API server is not understood, at line {} column {}",
+            error.line(),
+            error.column()
+        ),
         other => with_causes(other),
     }
 }

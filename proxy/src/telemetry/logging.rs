@@ -34,6 +34,9 @@ pub const FATAL: &str = "transparent_proxy::fatal";
 
 /// The most that libraries may say.
 const LIBRARIES: tracing::Level = tracing::Level::INFO;
+/// It warns of answers that it does not understand by quoting them, and Secrets are answers. The
+/// same failure is an error of the request, which whoever made it tells without.
+const KUBE_CLIENT: tracing::Level = tracing::Level::ERROR;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -157,15 +160,24 @@ fn filter(level: &str) -> Result<EnvFilter, Error> {
 
 /// Whatever the directives say.
 fn no_library_details() -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
-    filter_fn(|metadata| *metadata.level() <= LIBRARIES || is_ours(metadata.target()))
+    filter_fn(|metadata| *metadata.level() <= most_of(metadata.target()))
         // It forbids no level as such; without this every line at any level would be looked at.
         .with_max_level_hint(tracing::Level::TRACE)
 }
 
-fn is_ours(target: &str) -> bool {
-    const US: &str = "transparent_proxy";
+fn most_of(target: &str) -> tracing::Level {
+    if is_of("transparent_proxy", target) {
+        tracing::Level::TRACE
+    } else if is_of("kube_client", target) {
+        KUBE_CLIENT
+    } else {
+        LIBRARIES
+    }
+}
+
+fn is_of(library: &str, target: &str) -> bool {
     target
-        .strip_prefix(US)
+        .strip_prefix(library)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
@@ -235,11 +247,15 @@ mod tests {
             span.in_scope(|| tracing::trace!(target: "h2::codec", "MARKER"));
             tracing::debug!(target: "transparent_proxy_like", "MARKER");
             tracing::warn!(target: "h2", "may be said");
+            tracing::warn!(target: "kube_client::client", "MARKER in an answer");
+            tracing::error!(target: "kube_client::client", "may be said, too");
             tracing::trace!(target: "transparent_proxy::kernel", "ours");
         });
         let said = std::fs::read_to_string(file.path()).unwrap();
         assert!(!said.contains("MARKER"), "{said}");
-        assert!(said.contains("may be said") && said.contains("ours"), "{said}");
+        for expected in ["may be said", "may be said, too", "ours"] {
+            assert!(said.contains(expected), "{said}");
+        }
     }
 
     #[test]
