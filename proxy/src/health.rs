@@ -71,7 +71,7 @@ impl Installation {
             labels::MANAGER,
             labels::INSTALLATION
         ));
-        let destinations = Query::new(Api::all(client.clone()), "destinations");
+        let destinations = Query::<destinations::Wire>::new(Api::all(client.clone()), "destinations");
         let namespaces = (config.managed == ManagedNamespacesMode::LabelSelector).then(|| {
             let query = Query::new(Api::<Metadata<Namespace>>::all(client.clone()), "namespaces");
             let query = query.labels(format!("{}={namespace}", labels::NAMESPACE));

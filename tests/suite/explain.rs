@@ -32,6 +32,7 @@ impl Answers for Fake {
             resource: known.then(|| Resource {
                 destination: "backend".into(),
                 scope: Scope::ClusterWide,
+                broken: None,
             }),
             same_name_in: vec!["shop".into()],
             services: if known { vec![service()] } else { vec![] },

@@ -22,6 +22,7 @@ mod explain;
 mod healthcheck;
 mod live;
 mod namespaces;
+mod newer;
 mod oauth;
 mod redirect;
 mod roles;

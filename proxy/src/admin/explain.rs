@@ -78,6 +78,9 @@ pub struct Resource {
     pub destination: String,
     /// The one in force, also where the resource says none.
     pub scope: Scope,
+    /// Why it is not understood; nothing else of it is known then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
 }
 
 /// A generated Service, and what this agent made of it.

@@ -7,6 +7,7 @@ pub use self::definition::{CRD_NAME, definition};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::config::kubernetes::Scope;
 
@@ -214,6 +215,16 @@ pub struct Tenant {
     pub tenant_subdomain: Option<String>,
 }
 
+impl DestinationSpec {
+    /// The specification of an object, or why it is not understood: the definition may be that of
+    /// a newer version. Whoever watches reads objects one by one by this, so that one of them
+    /// does not stand for all.
+    pub fn understand(spec: Option<Value>) -> Result<Self, String> {
+        let spec = spec.ok_or_else(|| "spec is missing".to_owned())?;
+        serde_json::from_value(spec).map_err(|error| error.to_string())
+    }
+}
+
 impl Destination {
     /// Which destination is meant is asked with every request.
     pub fn is_gateway(&self) -> bool {
@@ -241,8 +252,6 @@ impl Destination {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     /// What an API server stores, as recorded in `tests/data/manifests`.

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::status::Level;
-use crate::api::destination::{Condition, Destination};
+use crate::api::destination::{Condition, Destination, DestinationSpec, DestinationStatus};
+use crate::cluster::slim::Slim;
 
 const AVAILABLE: &str = "Available";
+const UNKNOWN: &str = "Unknown";
 
 /// One Destination resource. The names of the fields are what monitoring tools look for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -37,20 +40,39 @@ pub(super) struct Destinations {
     pub(super) custom_resources: Vec<Arc<Row>>,
 }
 
+/// A Destination whose parts are understood one by one.
+pub(super) type Wire = Slim<Destination, Value, Value>;
+
 impl Row {
-    pub(super) fn of(cr: Destination) -> Self {
+    pub(super) fn of(cr: Wire) -> Self {
         let created = cr.metadata.creation_timestamp;
-        let condition = cr.status.and_then(available).unwrap_or_default();
-        Self {
+        let status = cr.status.and_then(|status| serde_json::from_value(status).ok());
+        let condition = status.and_then(available).unwrap_or_default();
+        let named = cr.spec.as_ref().and_then(destination_of);
+        let row = Self {
             namespace: cr.metadata.namespace.unwrap_or_default(),
             name: cr.metadata.name.unwrap_or_default(),
             destination_ref: DestinationRef {
-                name: cr.spec.destination_ref.name,
+                name: named.unwrap_or_default(),
             },
             creation_timestamp: created.map(|time| time.0.to_string()).unwrap_or_default(),
-            available: condition.status.unwrap_or_else(|| "Unknown".to_owned()),
+            available: condition.status.unwrap_or_else(|| UNKNOWN.to_owned()),
             message: condition.message.unwrap_or_default(),
             reason: condition.reason.unwrap_or_default(),
+        };
+        match DestinationSpec::understand(cr.spec) {
+            // Nobody serves it, whatever was said of it before it became like this.
+            Err(why) if row.available != "False" => row.not_understood(&why),
+            _ => row,
+        }
+    }
+
+    fn not_understood(self, why: &str) -> Self {
+        Self {
+            available: UNKNOWN.to_owned(),
+            message: format!("The Destination CR is not understood: {why}."),
+            reason: String::new(),
+            ..self
         }
     }
 
@@ -63,8 +85,14 @@ impl Row {
     }
 }
 
+/// Also of a specification that is not understood as a whole.
+fn destination_of(spec: &Value) -> Option<String> {
+    let name = spec.pointer("/destinationRef/name")?.as_str()?;
+    Some(name.to_owned())
+}
+
 /// The last one of its type.
-fn available(status: crate::api::destination::DestinationStatus) -> Option<Condition> {
+fn available(status: DestinationStatus) -> Option<Condition> {
     let conditions = status.conditions.unwrap_or_default().into_iter().rev();
     let mut fitting = conditions.filter(|condition| condition.type_.as_deref() == Some(AVAILABLE));
     fitting.next()
@@ -88,7 +116,7 @@ impl Destinations {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -141,6 +169,25 @@ mod tests {
                 ],
             })
         );
+    }
+
+    #[test]
+    fn what_is_not_understood_is_unknown_unless_it_is_known_not_to_work() {
+        let row = |status: &Value| {
+            let cr = json!({
+                "metadata": {"namespace": "shop", "name": "a"},
+                "spec": {"destinationRef": {"name": "backend", "level": "galaxy"}},
+                "status": status,
+            });
+            Row::of(serde_json::from_value(cr).unwrap())
+        };
+        for status in [json!({}), condition("True"), json!({"conditions": "none"})] {
+            let row = row(&status);
+            assert_eq!((&*row.available, row.destination()), ("Unknown", "backend"));
+            assert!(row.message.contains("galaxy"), "{}", row.message);
+        }
+        let row = row(&condition("False"));
+        assert_eq!((&*row.available, &*row.message), ("False", "Done."));
     }
 
     #[test]

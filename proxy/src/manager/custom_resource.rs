@@ -30,7 +30,7 @@ pub(super) struct CustomResource {
 impl CustomResource {
     pub(super) fn read(wire: Wire) -> Self {
         let mut meta = wire.metadata;
-        let (spec, broken) = match understand(wire.spec) {
+        let (spec, broken) = match DestinationSpec::understand(wire.spec) {
             Ok(spec) => (spec, None),
             Err(error) => (DestinationSpec::default(), Some(error)),
         };
@@ -95,11 +95,6 @@ impl CustomResource {
         let status: &DestinationStatus = self.destination.status.as_ref()?;
         status.conditions.as_deref()
     }
-}
-
-fn understand(spec: Option<Value>) -> Result<DestinationSpec, String> {
-    let spec = spec.ok_or_else(|| "spec is missing".to_owned())?;
-    serde_json::from_value(spec).map_err(|error| error.to_string())
 }
 
 /// As conditions spell it.

@@ -14,14 +14,13 @@ use serde_json::json;
 use tracing::{debug, info};
 
 use super::Installation;
-use super::custom_resource::status;
+use super::custom_resource::{Wire, status};
 use super::lease::Leadership;
 use super::metrics::{Kind, Metrics};
 use super::plan::{Deletion, Plan, Saying};
 use super::service::{Ours, Wanted};
 use super::world::Written;
 use crate::api::condition::AVAILABLE;
-use crate::api::destination::Destination;
 use crate::api::labels;
 use crate::cluster::watch::Key;
 use crate::cluster::{Error, timely_within};
@@ -150,7 +149,8 @@ impl Writer {
                 "lastUpdateTime": now,
             }]},
         }));
-        let crs: Api<Destination> = Api::namespaced(self.client.clone(), &saying.cr.namespace);
+        // The answer may be one that is not understood as a whole.
+        let crs: Api<Wire> = Api::namespaced(self.client.clone(), &saying.cr.namespace);
         let params = params();
         let said = crs.patch_status(&saying.cr.name, &params, &change);
         match timely_within(self.limit()?, said).await {

@@ -46,6 +46,10 @@ pub struct Cr {
     /// The annotation that lists tenants.
     #[serde(skip_serializing_if = "Option::is_none")]
     tenants: Option<String>,
+    /// Why the specification is not understood: nothing is known of who may connect, so it is not
+    /// served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
 }
 
 impl Cr {
@@ -58,7 +62,18 @@ impl Cr {
                 .and_then(|all| all.get(labels::TENANT_SUBDOMAINS))
                 .cloned(),
             spec: cr.spec,
+            broken: None,
         })
+    }
+
+    /// One that is not understood, and why.
+    pub fn broken(name: CrName, why: String) -> Self {
+        Self {
+            name,
+            spec: DestinationSpec::default(),
+            tenants: None,
+            broken: Some(why),
+        }
     }
 
     /// The destination that it names; a gateway names any.
@@ -219,6 +234,9 @@ impl Directory {
     pub fn entry(&self, service: &str) -> Option<Entry> {
         let entrance = self.entrances.known.get(service)?;
         let cr = self.crs.known.get(&entrance.cr)?;
+        if cr.broken.is_some() {
+            return None;
+        }
         let audience = match cr.scope(self.default_scope) {
             Scope::ClusterWide => Audience::Cluster,
             Scope::Namespaced => Audience::Namespace(Arc::clone(&entrance.cr.namespace)),

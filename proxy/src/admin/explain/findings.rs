@@ -66,7 +66,11 @@ impl Report {
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings: Vec<Finding> = self.knowledge().into_iter().collect();
         findings.push(self.resource_found());
-        if self.resource.is_some() {
+        if self
+            .resource
+            .as_ref()
+            .is_some_and(|resource| resource.broken.is_none())
+        {
             findings.push(self.service_found());
             findings.extend(self.services.iter().filter_map(listening));
             findings.push(self.hook());
@@ -122,6 +126,12 @@ impl Report {
                  namespace must have it",
             );
         };
+        if let Some(why) = &resource.broken {
+            let text = format!("it is not understood, so nothing is served for it: {why}");
+            return Finding::failed(STEP, text).remedy(
+                "change it; where it is right, its definition is of a newer version than this agent: upgrade",
+            );
+        }
         if resource.destination == crate::api::destination::ANY_DESTINATION {
             return Finding::ok(
                 STEP,

@@ -28,6 +28,7 @@ fn report() -> Report {
         resource: Some(Resource {
             destination: "backend".into(),
             scope: Scope::Namespaced,
+            broken: None,
         }),
         same_name_in: vec![],
         services: vec![service("my-dest")],
@@ -103,6 +104,16 @@ fn programs_get_the_same() {
 fn colours_only_where_they_are_wanted() {
     assert!(report().text(true).contains("\x1b[32m"));
     assert!(!report().text(false).contains('\x1b'));
+}
+
+#[test]
+fn a_resource_that_is_not_understood_says_why() {
+    let mut report = report();
+    report.resource.as_mut().unwrap().broken = Some("unknown variant `galaxy`".into());
+    report.destination = Destination::Unknown;
+    assert!(about("Destination resource", &report).contains("Failed: it is not understood"));
+    assert!(about("Destination resource", &report).contains("galaxy"));
+    assert_eq!(report.findings().len(), 1, "nothing else is known of it");
 }
 
 #[test]
@@ -251,6 +262,7 @@ fn the_scope_says_who_may_connect() {
         resource: Some(Resource {
             destination: "backend".into(),
             scope: Scope::ClusterWide,
+            broken: None,
         }),
         ..report()
     };

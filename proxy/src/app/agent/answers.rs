@@ -70,6 +70,7 @@ impl Answers for Everything {
             resource: cr.as_deref().map(|cr| told::Resource {
                 destination: cr.destination().to_owned(),
                 scope: self.scope(cr),
+                broken: cr.broken.clone(),
             }),
             same_name_in,
             services: entrances.iter().map(|entrance| self.service(entrance)).collect(),
@@ -144,6 +145,9 @@ impl Everything {
     }
 
     fn destination(&self, cr: &Cr) -> told::Destination {
+        if cr.broken.is_some() {
+            return told::Destination::Unknown;
+        }
         if let Some(obstacle) = Obstacle::of(&cr.resource(), &self.settings) {
             return told::Destination::NotSupported {
                 what: obstacle.to_string(),

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client};
+use serde_json::Value;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
@@ -107,8 +109,8 @@ impl Known {
     }
 }
 
-/// A Destination CR without its status.
-type ApiCr = Slim<Destination, DestinationSpec>;
+/// A Destination CR without its status; each is understood alone.
+type ApiCr = Slim<Destination, Value>;
 
 struct Services(Known);
 
@@ -164,9 +166,25 @@ impl Crs {
 }
 
 fn essence(cr: ApiCr) -> Option<Cr> {
-    let mut whole = Destination::new("", cr.spec?);
-    whole.metadata = cr.metadata;
-    Cr::of(whole)
+    match DestinationSpec::understand(cr.spec) {
+        Ok(spec) => {
+            let mut whole = Destination::new("", spec);
+            whole.metadata = cr.metadata;
+            Cr::of(whole)
+        }
+        Err(why) => {
+            let name = name_of(cr.metadata)?;
+            warn!(destination = %name, error = why, "the Destination CR is not understood, and not served");
+            Some(Cr::broken(name, why))
+        }
+    }
+}
+
+fn name_of(metadata: ObjectMeta) -> Option<CrName> {
+    Some(CrName {
+        namespace: metadata.namespace?.into(),
+        name: metadata.name?.into(),
+    })
 }
 
 impl Sink<ApiCr> for Crs {
@@ -188,14 +206,9 @@ impl Sink<ApiCr> for Crs {
     }
 
     fn deleted(&mut self, cr: ApiCr) {
-        let (Some(namespace), Some(name)) = (cr.metadata.namespace, cr.metadata.name) else {
-            return;
-        };
-        let name = CrName {
-            namespace: namespace.into(),
-            name: name.into(),
-        };
-        self.0.change(|directory| directory.remove_cr(&name));
+        if let Some(name) = name_of(cr.metadata) {
+            self.0.change(|directory| directory.remove_cr(&name));
+        }
     }
 }
 

@@ -190,6 +190,20 @@ fn a_list_removes_what_it_does_not_mention_and_only_at_its_end() {
     assert_eq!((directory.entrances().count(), directory.crs().count()), (1, 0));
 }
 
+#[test]
+fn what_is_not_understood_is_known_and_not_served() {
+    let mut directory = directory();
+    directory.apply_entrance(entrance("a", ("shop", "a")));
+    directory.apply_cr(cr("shop", "a"));
+    let broken = Cr::broken(name("shop", "a"), "no".into());
+    assert_eq!(directory.apply_cr(broken)[..], changed(&["a"]));
+    assert_eq!(directory.entry("a"), None);
+    let known = directory.cr(&name("shop", "a")).unwrap();
+    assert_eq!(known.broken.as_deref(), Some("no"));
+    assert_eq!(directory.apply_cr(cr("shop", "a"))[..], changed(&["a"]));
+    assert!(directory.entry("a").is_some());
+}
+
 /// A list that is under way may have begun before.
 #[test]
 fn what_is_restored_has_to_be_confirmed_and_replaces_nothing() {
