@@ -89,7 +89,7 @@ fn destinations(
     let namespaces = settings.secrets.namespaces_with(&arguments.namespace);
     let (writer, secrets) = secrets::store(namespaces.iter().cloned());
     let namespaces = namespaces.iter().map(String::as_str);
-    let feeding = secrets::feed(client, watches, namespaces, writer);
+    let feeding = secrets::feed(client, watches, &arguments.namespace, namespaces, writer);
     let settings = settings.clone();
     (Destinations { secrets, settings }, feeding)
 }

@@ -56,6 +56,7 @@ pub struct Query<K> {
     resource: &'static str,
     labels: Option<String>,
     fields: Option<String>,
+    dispensable: bool,
 }
 
 /// For one page of a list, or the begin of a watch.
@@ -90,7 +91,16 @@ where
             resource,
             labels: None,
             fields: None,
+            dispensable: false,
         }
+    }
+
+    /// Where access is denied for long, there are no such objects, and nothing waits for them. For
+    /// what the installation can do without, and others may take away.
+    #[must_use]
+    pub fn dispensable(mut self) -> Self {
+        self.dispensable = true;
+        self
     }
 
     /// Only objects with these labels, as in `a=b,c`.
@@ -167,9 +177,28 @@ where
                     debug!(resource = self.query.resource, "listed");
                     self.follow(version).await;
                 }
-                Err(end) => self.pause(&end).await,
+                Err(end) => {
+                    self.pause(&end).await;
+                    self.dispense();
+                }
             }
         }
+    }
+
+    /// Goes on without these objects, if that has to be; gives whether they have to be listed
+    /// when there is access again.
+    fn dispense(&mut self) -> bool {
+        if !self.query.dispensable || !self.health.dispense() {
+            return false;
+        }
+        warn!(
+            resource = self.query.resource,
+            place = self.query.api.resource_url(),
+            "access is denied, so there are none, until it is granted"
+        );
+        self.sink.begin();
+        self.sink.finish();
+        true
     }
 
     /// All objects, page by page; gives the version to watch from.
@@ -209,6 +238,9 @@ where
                 );
                 return;
             }
+            if self.dispense() {
+                return;
+            }
         }
     }
 
@@ -217,7 +249,7 @@ where
         let params = self.watch_params();
         let starting = self.query.api.watch(&params, version);
         let mut events = pin!(timely_within(REQUEST, starting).await?);
-        self.health.heard();
+        self.health.answered();
         while let Some(event) = self.next(&mut events).await? {
             self.health.heard();
             self.backoff.reset();

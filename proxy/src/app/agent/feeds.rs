@@ -361,7 +361,10 @@ impl Feeds {
     /// The Secrets of one namespace that are destinations.
     pub(super) fn secrets(&self, namespace: &str, writer: &Arc<Mutex<Writer>>) -> Task {
         let api = Api::namespaced(self.client.clone(), namespace);
-        let query = Query::new(api, "Secrets").labels(labels::DESTINATION);
+        let mut query = Query::new(api, "Secrets").labels(labels::DESTINATION);
+        if namespace != self.namespace {
+            query = query.dispensable();
+        }
         let sink = Secrets {
             writer: Arc::clone(writer),
             namespace: namespace.to_owned(),

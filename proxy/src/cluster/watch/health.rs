@@ -52,8 +52,20 @@ struct State {
     /// The last event, bookmark or answer; before the first one, the start.
     heard: Instant,
     denied_since: Option<Instant>,
+    /// It is done without, since access is denied.
+    dispensed: bool,
+    /// The last answer was none that is understood.
+    not_understood: bool,
     /// Since it was last heard of.
     error: Option<String>,
+}
+
+impl State {
+    /// For so long that it is no change of roles under way.
+    fn is_denied(&self) -> bool {
+        self.denied_since
+            .is_some_and(|since| since.elapsed() >= DENIED_FOR)
+    }
 }
 
 /// A watch that cannot be relied on.
@@ -138,6 +150,8 @@ impl Watches {
                 synced: false,
                 heard: Instant::now(),
                 denied_since: None,
+                dispensed: false,
+                not_understood: false,
                 error: None,
             }),
         }));
@@ -224,13 +238,13 @@ impl Health {
     /// Whether it can be relied on, where silence is worrying after `silent`.
     pub fn problem(&self, silent: Duration) -> Option<Problem> {
         let state = self.state();
+        if state.dispensed {
+            return None;
+        }
         if !state.synced {
             return Some(Problem::NotSynced);
         }
-        if state
-            .denied_since
-            .is_some_and(|since| since.elapsed() >= DENIED_FOR)
-        {
+        if state.is_denied() {
             return Some(Problem::Denied);
         }
         (state.heard.elapsed() >= silent).then_some(Problem::Silent)
@@ -240,17 +254,39 @@ impl Health {
         self.state().synced = true;
     }
 
+    /// Something that is understood.
     pub(super) fn heard(&self) {
         let mut state = self.state();
         state.heard = Instant::now();
         state.denied_since = None;
+        state.dispensed = false;
+        state.not_understood = false;
         state.error = None;
+    }
+
+    /// Whether it is done without from now on.
+    pub(super) fn dispense(&self) -> bool {
+        let mut state = self.state();
+        let news = state.is_denied() && !state.dispensed;
+        // What there is not is complete.
+        state.synced |= news;
+        state.dispensed |= news;
+        news
+    }
+
+    /// A watch has begun. What is not understood comes again then, so that is no news.
+    pub(super) fn answered(&self) {
+        let not_understood = self.state().not_understood;
+        if !not_understood {
+            self.heard();
+        }
     }
 
     pub(super) fn failed(&self, code: Code, error: &Error) {
         self.count(code);
         let mut state = self.state();
         state.error = Some(error.to_string());
+        state.not_understood = code == Code::Decode;
         state.denied_since = code
             .denies()
             .then(|| state.denied_since.unwrap_or_else(Instant::now));

@@ -26,11 +26,15 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
+        Self::of(|query| query)
+    }
+
+    fn of(change: impl FnOnce(Query<Metadata<ConfigMap>>) -> Query<Metadata<ConfigMap>>) -> Self {
         let api = FakeApi::new();
         let watches = Watches::default();
         let changes = Arc::<Mutex<Vec<String>>>::default();
         let query = Query::<Metadata<ConfigMap>>::new(Api::all(api.client()), "things").labels("a=b");
-        let (reader, watching) = query.start(&watches, |object| object.metadata.uid, {
+        let (reader, watching) = change(query).start(&watches, |object| object.metadata.uid, {
             let changes = Arc::clone(&changes);
             move |change| changes.lock().unwrap().push(told(&change))
         });
@@ -325,4 +329,73 @@ async fn an_absent_server_makes_it_unready_only_after_the_time_it_may_be_away() 
     }
     assert!(!readiness.is_ready());
     feeding.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_be_done_without_is_gone_while_access_is_denied_and_nothing_waits_for_it() {
+    let mut fixture = Fixture::of(Query::dispensable);
+    let readiness = Readiness::default();
+    let feeding = tokio::spawn(fixture.watches.feed(&readiness, SILENT));
+    fixture.api.list().await.page(&[object("a", "u1")], "10", "");
+    fixture.api.watch("10").await.fail(403);
+    let begin = Instant::now();
+    loop {
+        let call = fixture.api.any().await;
+        if !call.is_watch() {
+            call.fail(403);
+            break;
+        }
+        assert_eq!(fixture.reader.len(), 1, "after {:?}", begin.elapsed());
+        call.fail(403);
+    }
+    assert!(
+        begin.elapsed() >= Duration::from_secs(30),
+        "{:?}",
+        begin.elapsed()
+    );
+    assert_eq!(fixture.take_changes(), ["ns/a: - -> u1", "ns/a: u1 -> -"]);
+    while begin.elapsed() < SILENT * 2 {
+        fixture.api.list().await.fail(403);
+        assert!(begin.elapsed() < Duration::from_secs(45) || readiness.is_ready());
+    }
+    assert_eq!(fixture.report().error.as_deref(), Some("for a test"));
+    fixture.api.list().await.page(&[object("a", "u1")], "20", "");
+    fixture.api.watch("20").await.stream();
+    assert_eq!(fixture.take_changes(), ["ns/a: - -> u1"]);
+    assert_eq!(fixture.report().error, None);
+    feeding.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_there_to_be_read_counts_as_listed() {
+    let mut fixture = Fixture::of(Query::dispensable);
+    let begin = Instant::now();
+    while !fixture.reader.is_synced() {
+        fixture.api.list().await.fail(403);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(begin.elapsed() < Duration::from_secs(45), "{:?}", begin.elapsed());
+    }
+    assert!(
+        begin.elapsed() >= Duration::from_secs(30),
+        "{:?}",
+        begin.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_not_understood_is_told_until_one_is() {
+    let (mut fixture, mut stream) = Fixture::watching(&[]).await;
+    let garbled = serde_json::json!({"metadata": {"name": 7}});
+    stream.event("ADDED", &garbled).await;
+    for _ in 0..3 {
+        let again = fixture.api.watch("10").await;
+        assert!(fixture.report().error.is_some());
+        let mut stream = again.stream();
+        stream.event("ADDED", &garbled).await;
+    }
+    let mut stream = fixture.api.watch("10").await.stream();
+    stream.event("ADDED", &object("a", "u1")).await;
+    stream.end();
+    let _next = fixture.api.any().await;
+    assert_eq!(fixture.report().error, None);
 }

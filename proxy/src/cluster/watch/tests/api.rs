@@ -78,6 +78,10 @@ impl FakeApi {
 }
 
 impl Call {
+    pub(super) fn is_watch(&self) -> bool {
+        self.query.contains("watch=true")
+    }
+
     pub(super) fn query(&self) -> &str {
         &self.query
     }

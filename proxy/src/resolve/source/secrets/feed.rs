@@ -10,24 +10,28 @@ use crate::api::labels;
 use crate::cluster::watch::{Query, Sink, Task, Watches};
 
 /// One watch per namespace, on labelled Secrets alone: those of the whole cluster may be many, and
-/// are nobody's business.
+/// are nobody's business. Only that of the installation must not be taken away.
 pub fn feed<'a>(
     client: &Client,
     watches: &Watches,
+    installation: &str,
     namespaces: impl IntoIterator<Item = &'a str>,
     writer: Writer,
 ) -> Vec<Task> {
     let writer = Arc::new(Mutex::new(writer));
     let watch = |namespace: &'a str| {
-        Query::<Secret>::new(Api::namespaced(client.clone(), namespace), "secrets")
-            .labels(labels::DESTINATION)
-            .feed(
-                watches,
-                OfNamespace {
-                    namespace: namespace.to_owned(),
-                    writer: Arc::clone(&writer),
-                },
-            )
+        let api = Api::<Secret>::namespaced(client.clone(), namespace);
+        let mut query = Query::new(api, "secrets").labels(labels::DESTINATION);
+        if namespace != installation {
+            query = query.dispensable();
+        }
+        query.feed(
+            watches,
+            OfNamespace {
+                namespace: namespace.to_owned(),
+                writer: Arc::clone(&writer),
+            },
+        )
     };
     namespaces.into_iter().map(watch).collect()
 }
