@@ -15,6 +15,10 @@ use crate::cluster::watch::Key;
 /// Longer than anybody should be late.
 const REST: Duration = Duration::from_mins(10);
 
+/// Where a sidecar of Istio listens, so that nobody else could in a pod that has one. Taken where
+/// there is no other. See <https://istio.io/latest/docs/ops/deployment/application-requirements/>.
+const ISTIO: RangeInclusive<u16> = 15_000..=15_099;
+
 #[derive(Debug)]
 pub(super) struct Ports {
     range: RangeInclusive<u16>,
@@ -85,8 +89,11 @@ impl Ports {
         let mut free = candidates
             .filter_map(|port| u16::try_from(port).ok())
             .filter(|port| !self.holders.contains_key(port));
-        let rested = free.clone().find(|port| !self.resting.contains_key(port));
-        rested.or_else(|| free.next())
+        let is_rested = |port: &u16| !self.resting.contains_key(port);
+        let is_good = |port: &u16| !ISTIO.contains(port);
+        let best = free.clone().find(|port| is_rested(port) && is_good(port));
+        best.or_else(|| free.clone().find(is_good))
+            .or_else(|| free.next())
     }
 }
 
@@ -165,6 +172,19 @@ mod tests {
         ports.release(&cr("a"));
         tokio::time::advance(REST).await;
         assert_eq!(ports.of(&cr("a")), Some(port));
+    }
+
+    #[test]
+    fn the_ports_of_istio_are_for_whoever_has_them_and_else_the_last_ones() {
+        let mut ports = Ports::new(14_998..=15_101);
+        ports.adopt(&cr("old"), 15_006);
+        assert_eq!(ports.of(&cr("old")), Some(15_006));
+        let mut first: Vec<u16> = ["a", "b", "c", "d"]
+            .map(|name| ports.of(&cr(name)).unwrap())
+            .into();
+        first.sort_unstable();
+        assert_eq!(first, [14_998, 14_999, 15_100, 15_101]);
+        assert!(ISTIO.contains(&ports.of(&cr("e")).unwrap()));
     }
 
     proptest! {
