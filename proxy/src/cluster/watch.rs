@@ -252,7 +252,6 @@ where
         self.health.answered();
         while let Some(event) = self.next(&mut events).await? {
             self.health.heard();
-            self.backoff.reset();
             self.apply(event, version)?;
         }
         Ok(End::Resume)

@@ -399,3 +399,33 @@ async fn an_answer_that_is_not_understood_is_told_until_one_is() {
     let _next = fixture.api.any().await;
     assert_eq!(fixture.report().error, None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_ends_after_each_event_is_not_asked_for_without_pause() {
+    let (mut fixture, stream) = Fixture::watching(&[]).await;
+    stream.end();
+    let begin = Instant::now();
+    for number in 0..10 {
+        let mut stream = fixture.api.any().await.stream();
+        stream.event("ADDED", &object(&format!("a{number}"), "u")).await;
+        stream.end();
+    }
+    let _next = fixture.api.any().await;
+    assert!(begin.elapsed() > Duration::from_secs(15), "{:?}", begin.elapsed());
+    assert_eq!(fixture.reader.len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_lived_for_a_while_ends_without_consequences() {
+    let (mut fixture, stream) = Fixture::watching(&[]).await;
+    stream.end();
+    for _ in 0..10 {
+        let stream = fixture.api.watch("10").await.stream();
+        tokio::time::sleep(LIVED).await;
+        let begin = Instant::now();
+        stream.end();
+        let next = fixture.api.watch("10").await;
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        next.stream().end();
+    }
+}
