@@ -1,4 +1,5 @@
-//! The hooks on the nodes: each agent is asked. Whoever does not answer in time is not known.
+//! What agents and fallbacks tell of themselves: each is asked. Whoever does not answer in time is
+//! not known.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub(super) struct Hooks {
 /// In the order of the pods.
 pub(super) type NodeHooks = Vec<NodeHook>;
 
-/// The hook on one node.
+/// The hook on one node, and what else is told by the pod that looks after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NodeHook {
     pub(super) node: String,
@@ -50,6 +51,8 @@ pub(super) struct NodeHook {
     pub(super) place: String,
     /// None where the agent did not tell.
     pub(super) hook: Option<Hook>,
+    /// What is not in order, though it serves.
+    pub(super) problems: Vec<String>,
 }
 
 impl NodeHook {
@@ -75,13 +78,16 @@ impl Hooks {
 }
 
 async fn ask_all(pods: &[Arc<Pod>], port: u16) -> NodeHooks {
-    let agents = pods.iter().filter(|pod| pod.part == Part::Agent);
+    let agents = pods
+        .iter()
+        .filter(|pod| matches!(pod.part, Part::Agent | Part::Fallback));
     let mut hooks: NodeHooks = agents
         .clone()
         .map(|pod| NodeHook {
             node: pod.node.clone().unwrap_or_default(),
             place: pod.place(),
             hook: None,
+            problems: Vec::new(),
         })
         .collect();
     // One that is not ready may be without its hook, and is told anyway.
@@ -93,17 +99,33 @@ async fn ask_all(pods: &[Arc<Pod>], port: u16) -> NodeHooks {
         .map(|(at, address)| async move { (at, ask(address).await) })
         .buffer_unordered(AT_ONCE);
     let mut answers = Box::pin(answers.take_until(sleep(ALL)));
-    while let Some((at, hook)) = answers.next().await {
-        hooks[at].hook = hook;
+    while let Some((at, answer)) = answers.next().await {
+        if let Some(report) = answer {
+            hooks[at].problems = problems(&report);
+            hooks[at].hook = report.component.hook;
+        }
     }
     hooks
 }
 
-async fn ask(address: SocketAddr) -> Option<Hook> {
+/// Longer texts are cut: they are one of many in a message.
+const LONGEST_PROBLEM: usize = 200;
+
+fn problems(report: &Report) -> Vec<String> {
+    let bad = report.component.facts.iter().filter(|fact| !fact.ok);
+    let told = bad.map(|fact| format!("{}: {}", fact.name, fact.value));
+    told.map(|mut text| {
+        text.truncate(text.floor_char_boundary(LONGEST_PROBLEM));
+        text
+    })
+    .collect()
+}
+
+async fn ask(address: SocketAddr) -> Option<Report> {
     match timeout(ONE, report(address)).await {
-        Ok(Ok(report)) => report.component.hook,
+        Ok(Ok(report)) => Some(report),
         Ok(Err(error)) => {
-            debug!(%address, error, "an agent does not say how its hook is");
+            debug!(%address, error, "an agent does not say how it is");
             None
         }
         Err(_late) => {
@@ -172,7 +194,7 @@ mod tests {
                 let mut request = [0; 1024];
                 let _ = stream.read(&mut request).await.unwrap();
                 let body = format!(
-                    r#"{{"phase":"ready","pending":[],"component":"http-proxy","version":"1","node":"n","hook":{{"state":"{state}"}},"facts":[]}}"#
+                    r#"{{"phase":"ready","pending":[],"component":"http-proxy","version":"1","node":"n","hook":{{"state":"{state}"}},"facts":[{{"name":"watch of Secrets","value":"forbidden","ok":false}},{{"name":"serves","value":"x","ok":true}}]}}"#
                 );
                 let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
                 stream.write_all(answer.as_bytes()).await.unwrap();
@@ -216,6 +238,8 @@ mod tests {
             states,
             [Some(HookState::Working), Some(HookState::Failed), None, None]
         );
+        assert_eq!(once[0].problems, ["watch of Secrets: forbidden"]);
+        assert!(once[2].problems.is_empty());
         assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 1);
         drop(silent);
     }

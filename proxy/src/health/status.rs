@@ -181,6 +181,8 @@ fn manager(pods: &[Arc<Pod>], silence: Option<Duration>) -> Component {
 struct Proxies<'a> {
     pods: Vec<&'a Pod>,
     failed_hooks: Vec<&'a NodeHook>,
+    /// Those that tell that something is not in order.
+    troubled: Vec<&'a NodeHook>,
 }
 
 impl<'a> Proxies<'a> {
@@ -191,6 +193,7 @@ impl<'a> Proxies<'a> {
                 .iter()
                 .filter(|hook| hook.state() == Some(HookState::Failed))
                 .collect(),
+            troubled: hooks.iter().filter(|hook| !hook.problems.is_empty()).collect(),
         }
     }
 
@@ -198,7 +201,10 @@ impl<'a> Proxies<'a> {
         if let Some(problem) = nobody_ready(&self.pods, "proxy") {
             return Component::bad(Level::Critical, problem);
         }
-        let problems = not_ready(&self.pods).into_iter().chain(self.hook_problem());
+        let problems = not_ready(&self.pods)
+            .into_iter()
+            .chain(self.hook_problem())
+            .chain(self.troubles());
         Component::warning_if_any(&problems.collect::<Vec<_>>())
     }
 
@@ -209,11 +215,23 @@ impl<'a> Proxies<'a> {
         }
         let unready = self.pods.iter().filter(|pod| !pod.ready).map(|pod| pod.place());
         let hookless = self.failed_hooks.iter().map(|hook| hook.place.clone());
-        let places: BTreeSet<String> = unready.chain(hookless).collect();
+        let troubled = self.troubled.iter().map(|hook| hook.place.clone());
+        let places: BTreeSet<String> = unready.chain(hookless).chain(troubled).collect();
         Component {
             affected_deployments: Some(places.into_iter().collect()),
             ..component
         }
+    }
+
+    /// They serve what they know, which may be old.
+    fn troubles(&self) -> Option<String> {
+        let told: BTreeSet<String> = self
+            .troubled
+            .iter()
+            .map(|hook| format!("{} ({})", hook.place, hook.problems.join(", ")))
+            .collect();
+        let told: Vec<String> = told.into_iter().collect();
+        (!told.is_empty()).then(|| format!("not everything is in order at {}", list(&told)))
     }
 
     fn hook_problem(&self) -> Option<String> {

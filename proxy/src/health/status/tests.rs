@@ -28,6 +28,7 @@ fn hook(node: &str, state: HookState) -> NodeHook {
             cgroup: None,
             reason: None,
         }),
+        problems: Vec::new(),
     }
 }
 
@@ -150,6 +151,7 @@ fn hooks_that_failed_are_a_warning_with_their_nodes() {
             node: "node-4".into(),
             place: "sap-transp-proxy/node-4".into(),
             hook: None,
+            problems: Vec::new(),
         },
     ];
     let all = status(&healthy(), &hooks, BOTH);
@@ -203,4 +205,18 @@ fn what_a_service_speaks_says_which_plane_is_used() {
     assert_eq!(plane(json!({"name": "http"})), Plane::Http);
     assert_eq!(plane(json!({"name": "tcp", "appProtocol": "tcp"})), Plane::Tcp);
     assert_eq!(plane(json!({"name": "ldap"})), Plane::Tcp);
+}
+
+#[test]
+fn what_a_pod_tells_of_its_watches_is_a_warning_that_names_the_pod() {
+    let mut hooks = vec![hook("node-1", HookState::Working), hook("node-2", HookState::Off)];
+    hooks[1].problems = vec!["watch of Secrets: forbidden".into()];
+    let message = "not everything is in order at sap-transp-proxy/node-2 (watch of Secrets: forbidden)";
+    let all = status(&healthy(), &hooks, BOTH);
+    assert_eq!(all["Status"], "warning");
+    assert_eq!(
+        all["Components"]["sap-transp-proxy-tcp"],
+        json!({"Status": "warning", "Message": message, "AffectedDeployments": ["sap-transp-proxy/node-2"]})
+    );
+    assert_eq!(all["Components"]["sap-transp-proxy-http"]["Message"], message);
 }
