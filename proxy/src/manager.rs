@@ -154,19 +154,22 @@ impl Manager {
             }
         });
         let (release, released) = oneshot::channel::<()>();
-        let electing = tokio::spawn(self.elector.run(async {
+        let mut electing = tokio::spawn(self.elector.run(async {
             let _ = released.await;
         }));
         let mut terms = Terms::new(self.config, self.queue, self.reconciler, self.leadership);
         let ended = tokio::select! {
             broken = terms.serve() => Err(broken),
             Some(Err(panic)) = self.tasks.join_next() => Err(Broken(panic)),
+            Err(panic) = &mut electing => Err(Broken(panic)),
             () = stop => Ok(()),
         };
         terms.finish().await;
         // Only now, when nothing is written any more, may somebody else begin.
         drop(release);
-        let _ = electing.await;
+        if !electing.is_finished() {
+            let _ = electing.await;
+        }
         ended
     }
 }
@@ -179,5 +182,54 @@ pub struct Broken(#[source] JoinError);
 fn push_all(world: &World, queue: &Queue) {
     for name in world.names() {
         queue.push(&name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use kube::client::Body;
+
+    use super::*;
+
+    /// Answers nothing, and breaks whoever asks for the lease.
+    fn client() -> Client {
+        let service = tower::service_fn(|request: Request<Body>| async move {
+            assert!(!request.uri().path().contains("/leases"), "for a test");
+            std::future::pending::<Result<Response<Body>, Infallible>>().await
+        });
+        Client::new(service, "tp")
+    }
+
+    #[tokio::test]
+    async fn without_its_elector_a_manager_ends() {
+        let config = Config {
+            installation: Installation {
+                namespace: "tp".to_owned(),
+                domain: "cluster.local".to_owned(),
+            },
+            pod: "this".to_owned(),
+            managed_namespaces: ManagedNamespacesMode::All,
+            target_ports: 10_000..=10_009,
+            interval: Duration::from_mins(1),
+        };
+        let (_writer, secrets) = secrets::store([]);
+        let destinations = Destinations {
+            secrets,
+            settings: crate::config::kubernetes::File::default(),
+        };
+        let manager = Manager::new(
+            config,
+            &client(),
+            &Watches::default(),
+            destinations,
+            Vec::new(),
+            Metrics::default(),
+        );
+        let ended = manager.run(std::future::pending());
+        let ended = tokio::time::timeout(Duration::from_secs(10), ended).await;
+        ended.expect("it ends").expect_err("a part broke");
     }
 }
