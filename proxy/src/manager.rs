@@ -117,9 +117,11 @@ impl Manager {
                 client: client.clone(),
                 installation,
                 pod: config.pod.clone(),
+                managed: config.managed_namespaces,
                 leadership: leadership.clone(),
                 metrics,
             },
+            troubles: Mutex::default(),
         });
         Self {
             config,

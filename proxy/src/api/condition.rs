@@ -1,5 +1,7 @@
 //! The condition `Available` of a Destination CR: its reasons and its messages, spelled once.
 
+use std::fmt;
+
 use super::labels::TENANT_SUBDOMAINS;
 use crate::config::kubernetes::TenantMode;
 
@@ -209,11 +211,12 @@ impl Verdict {
     }
 
     /// `refusal` is the API server's own text.
-    pub fn service_creation_failed(service: &str, namespace: &str, refusal: &str) -> Self {
+    pub fn service_creation_failed(verb: Verb, service: &str, namespace: &str, refusal: &str) -> Self {
+        let refusal = readable(refusal);
         Self::not_configured(
             Reason::ServiceCreationFailed,
             format!(
-                "Kubernetes service '{service}' could not be created in namespace '{namespace}': {refusal}"
+                "Kubernetes service '{service}' could not be {verb} in namespace '{namespace}': {refusal}"
             ),
         )
     }
@@ -229,6 +232,40 @@ impl Verdict {
             reason: Reason::FailedToApplyConfiguration,
             message: format!("Configuration failed for tenants: [{}]", names.join(", ")),
         }
+    }
+}
+
+/// What somebody else's text may take of a message.
+const LONGEST: usize = 512;
+
+/// In one line, and no longer than people read.
+fn readable(text: &str) -> String {
+    let line: String = text
+        .chars()
+        .map(|char| if char.is_control() { ' ' } else { char })
+        .collect();
+    let cut = &line[..line.floor_char_boundary(LONGEST)];
+    let more = if cut.len() < line.len() { " …" } else { "" };
+    format!("{cut}{more}")
+}
+
+/// What was to be done to a Service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    Read,
+    Create,
+    Update,
+    Delete,
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Create => "created",
+            Self::Update => "changed",
+            Self::Delete => "deleted",
+        })
     }
 }
 
@@ -299,6 +336,18 @@ mod tests {
             assert_eq!(verdict.message, message);
             assert_eq!(verdict.status, verdict.reason == Reason::ConfigurationSuccessful);
         }
+    }
+
+    #[test]
+    fn a_refusal_is_told_by_what_was_refused_in_one_line() {
+        let message = |verb, text: &str| Verdict::service_creation_failed(verb, "orders", "tp", text).message;
+        assert_eq!(
+            message(Verb::Create, "no\n\u{1b}way"),
+            "Technical connectivity is not configured. Kubernetes service 'orders' could not be created in \
+             namespace 'tp': no  way"
+        );
+        assert!(message(Verb::Delete, "no").contains("could not be deleted"));
+        assert!(message(Verb::Update, &"ä".repeat(1000)).len() < 700);
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub(super) struct Plan {
 pub(super) struct Deletion {
     pub(super) key: Key,
     pub(super) version: String,
+    /// The CR that it was made for, where that is the reason: it is gone, as far as is known.
+    pub(super) absent: Option<Key>,
 }
 
 /// The condition that a CR is to have.
@@ -82,6 +84,7 @@ where
             .iter()
             .map(|(key, seen)| (key, seen.as_ref()))
             .collect(),
+        is_there: &|cr| inputs.crs.get(cr).is_some_and(|cr| !cr.as_ref().is_deleted),
         plan: Plan::default(),
     };
     let mut crs: Vec<(&Key, &CustomResource)> = inputs
@@ -105,6 +108,7 @@ where
 struct Planning<'a> {
     installation: &'a Installation,
     services: BTreeMap<&'a Key, &'a Seen>,
+    is_there: &'a dyn Fn(&Key) -> bool,
     plan: Plan,
 }
 
@@ -157,6 +161,7 @@ impl Planning<'_> {
             .map(|(key, ours)| Deletion {
                 key: key.clone(),
                 version: ours.version.clone(),
+                absent: Some(ours.cr.clone()).filter(|cr| !(self.is_there)(cr)),
             })
             .collect();
         for deletion in &delete {

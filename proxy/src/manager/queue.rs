@@ -14,6 +14,12 @@ use tokio::time::{Instant, sleep_until};
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
+/// A name that was written so often within a minute is probably written by somebody else as well,
+/// who wants something else, and comes later from then on.
+const MANY_WRITES: usize = 10;
+const WRITES_OF: Duration = Duration::from_mins(1);
+const BREATHER: Duration = Duration::from_secs(10);
+
 pub(super) type Name = Arc<str>;
 
 #[derive(Debug, Clone, Default)]
@@ -32,6 +38,7 @@ struct State {
     later: BTreeMap<(Instant, u64), Name>,
     number: u64,
     names: HashMap<Name, Entered>,
+    writes: Writes,
 }
 
 /// What is known of a name that is in here, being worked on, or has failed.
@@ -43,6 +50,34 @@ struct Entered {
     again: bool,
 }
 
+/// What was written within the last minute.
+#[derive(Debug, Default)]
+struct Writes {
+    all: VecDeque<(Instant, Name)>,
+    of: HashMap<Name, usize>,
+}
+
+impl Writes {
+    fn add(&mut self, name: &Name) {
+        self.all.push_back((Instant::now(), Arc::clone(name)));
+        *self.of.entry(Arc::clone(name)).or_default() += 1;
+    }
+
+    fn are_many(&mut self, name: &str) -> bool {
+        while self.all.front().is_some_and(|(at, _)| at.elapsed() >= WRITES_OF) {
+            if let Some((_, old)) = self.all.pop_front()
+                && let Entry::Occupied(mut count) = self.of.entry(old)
+            {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
+        self.of.get(name).is_some_and(|count| *count >= MANY_WRITES)
+    }
+}
+
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Place {
     #[default]
@@ -50,6 +85,14 @@ enum Place {
     Ready,
     Later((Instant, u64)),
     AtWork,
+}
+
+/// What became of the work on a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Written,
+    Failed(Option<Duration>),
 }
 
 /// A name to work on. Dropping it without a word counts as a failure.
@@ -124,6 +167,10 @@ impl Queue {
 
 impl State {
     fn push(&mut self, name: &str) {
+        if self.writes.are_many(name) {
+            self.push_once(name, Instant::now() + BREATHER);
+            return;
+        }
         let (name, entered) = self.entered(name);
         match entered.place {
             Place::Ready => return,
@@ -138,6 +185,16 @@ impl State {
             Place::Nowhere => entered.place = Place::Ready,
         }
         self.ready.push_back(name);
+    }
+
+    /// Later, also where somebody works on it.
+    fn push_once(&mut self, name: &str, at: Instant) {
+        let (_, entered) = self.entered(name);
+        if entered.place == Place::AtWork {
+            entered.again = true;
+        } else {
+            self.push_later(name, at);
+        }
     }
 
     fn push_later(&mut self, name: &str, at: Instant) {
@@ -180,17 +237,20 @@ impl State {
         Some(name)
     }
 
-    fn told(&mut self, name: &Name, failed: bool) {
+    fn told(&mut self, name: &Name, told: Told) {
+        if told == Told::Written {
+            self.writes.add(name);
+        }
         let Entry::Occupied(mut entry) = self.names.entry(Arc::clone(name)) else {
             return;
         };
         let entered = entry.get_mut();
         entered.place = Place::Nowhere;
         let again = std::mem::take(&mut entered.again);
-        if failed {
+        if let Told::Failed(asked) = told {
             entered.failures = entered.failures.saturating_add(1);
-            let pause = pause(entered.failures);
-            if !again {
+            let pause = pause(entered.failures).max(asked.unwrap_or_default());
+            if !again || asked.is_some() {
                 self.push_later(name, Instant::now() + pause);
                 return;
             }
@@ -216,19 +276,24 @@ impl Work {
         &self.name
     }
 
-    /// There is nothing left to do, as far as is known.
+    /// There was nothing to do, as far as is known.
     pub(super) fn done(mut self) {
-        self.tell(false);
+        self.tell(Told::Nothing);
     }
 
-    /// It is to be tried again.
-    pub(super) fn failed(mut self) {
-        self.tell(true);
+    /// What there was to do is written.
+    pub(super) fn written(mut self) {
+        self.tell(Told::Written);
     }
 
-    fn tell(&mut self, failed: bool) {
+    /// It is to be tried again, not before the time that somebody asked for.
+    pub(super) fn failed(mut self, asked: Option<Duration>) {
+        self.tell(Told::Failed(asked));
+    }
+
+    fn tell(&mut self, told: Told) {
         if !std::mem::replace(&mut self.is_told, true) {
-            self.queue.state().told(&self.name, failed);
+            self.queue.state().told(&self.name, told);
             self.queue.0.changed.notify_one();
         }
     }
@@ -236,7 +301,7 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        self.tell(true);
+        self.tell(Told::Failed(None));
     }
 }
 
@@ -280,18 +345,18 @@ mod tests {
     async fn what_failed_comes_later_and_later_until_it_succeeds() {
         let queue = Queue::default();
         queue.push("a");
-        queue.next().await.failed();
+        queue.next().await.failed(None);
         let mut before = Duration::ZERO;
         for at_least in [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
             let begin = Instant::now();
-            queue.next().await.failed();
+            queue.next().await.failed(None);
             before = begin.elapsed();
             assert!(before.as_secs_f64() >= at_least, "{before:?}");
         }
         assert!(before <= LONGEST_PAUSE);
         queue.next().await.done();
         queue.push("a");
-        queue.next().await.failed();
+        queue.next().await.failed(None);
         let begin = Instant::now();
         queue.next().await.done();
         assert!(begin.elapsed() <= FIRST_PAUSE);
@@ -302,13 +367,64 @@ mod tests {
         let queue = Queue::default();
         queue.push("a");
         for _ in 0..10 {
-            queue.next().await.failed();
+            queue.next().await.failed(None);
         }
         let begin = Instant::now();
         queue.push("a");
         queue.next().await.done();
         assert_eq!(begin.elapsed(), Duration::ZERO);
         assert!(is_empty_for(&queue, Duration::from_hours(1)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_for_a_pause_gets_it_also_where_something_changed() {
+        let queue = Queue::default();
+        queue.push("a");
+        let work = queue.next().await;
+        queue.push("a");
+        let begin = Instant::now();
+        work.failed(Some(Duration::from_secs(17)));
+        queue.next().await.done();
+        assert_eq!(begin.elapsed().as_secs(), 17);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_somebody_else_keeps_changing_is_not_written_without_end() {
+        let queue = Queue::default();
+        let begin = Instant::now();
+        let mut writes = 0;
+        queue.push("a");
+        while begin.elapsed() < WRITES_OF * 10 {
+            let work = queue.next().await;
+            // Somebody undoes it at once.
+            queue.push("a");
+            work.written();
+            writes += 1;
+            tokio::time::advance(Duration::from_millis(10)).await;
+        }
+        assert!((MANY_WRITES..=MANY_WRITES * 11).contains(&writes), "{writes}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_name_that_was_written_often() {
+        let queue = Queue::default();
+        for _ in 0..MANY_WRITES {
+            queue.push("a");
+            queue.next().await.written();
+        }
+        let begin = Instant::now();
+        queue.push("a");
+        queue.push("b");
+        let work = queue.next().await;
+        assert_eq!((work.name(), begin.elapsed()), ("b", Duration::ZERO));
+        work.written();
+        queue.next().await.done();
+        assert_eq!(begin.elapsed().as_secs(), BREATHER.as_secs());
+        tokio::time::advance(WRITES_OF).await;
+        let begin = Instant::now();
+        queue.push("a");
+        queue.next().await.done();
+        assert_eq!(begin.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

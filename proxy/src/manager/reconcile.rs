@@ -1,5 +1,6 @@
 //! One name at a time: look, plan, write.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::queue::Work;
 use super::service::Seen;
 use super::world::{World, Written};
 use super::writer::{Failed, Writer};
-use crate::api::condition::Verdict;
+use crate::api::condition::{Verb, Verdict};
 use crate::cluster::watch::Key;
 use crate::resolve::check::{Configured, NotConfigured};
 
@@ -27,6 +28,30 @@ pub(super) struct Reconciler {
     pub(super) destinations: Destinations,
     pub(super) ports: Mutex<Ports>,
     pub(super) writer: Writer,
+    pub(super) troubles: Mutex<Troubles>,
+}
+
+/// So many answers of an API server in trouble in a row are no passing one.
+const LASTING: u32 = 3;
+
+/// How often in a row Services could not be written because the API server is in trouble.
+#[derive(Debug, Default)]
+pub(super) struct Troubles(HashMap<Box<str>, u32>);
+
+impl Troubles {
+    /// Whether this goes on for so long that users are told.
+    fn is_broken(&mut self, name: &str, done: &Result<(), Failed>) -> bool {
+        let Err(Failed::Unanswered { error, .. }) = done else {
+            self.0.remove(name);
+            return false;
+        };
+        if error.code().is_none_or(|code| code < 500) {
+            return false;
+        }
+        let times = self.0.entry(name.into()).or_default();
+        *times = times.saturating_add(1);
+        *times >= LASTING
+    }
 }
 
 impl Decisions for Reconciler {
@@ -43,13 +68,13 @@ impl Reconciler {
     pub(super) async fn look(&self, work: Work) {
         match self.reconcile(work.name()).await {
             Ok(is_written) => {
-                let looked = if is_written {
-                    Looked::Written
+                if is_written {
+                    self.writer.metrics.looked(Looked::Written);
+                    work.written();
                 } else {
-                    Looked::Nothing
-                };
-                self.writer.metrics.looked(looked);
-                work.done();
+                    self.writer.metrics.looked(Looked::Nothing);
+                    work.done();
+                }
             }
             Err(error) => {
                 self.writer.metrics.looked(Looked::Failed);
@@ -59,7 +84,7 @@ impl Reconciler {
                 } else {
                     debug!(name, %error, "it will be looked at again");
                 }
-                work.failed();
+                work.failed(error.retry_after());
             }
         }
     }
@@ -73,7 +98,7 @@ impl Reconciler {
             return Ok(false);
         }
         let mut written = Written::default();
-        let carried_out = self.carry_out(plan, &inputs, &mut written).await;
+        let carried_out = self.carry_out(name, plan, &inputs, &mut written).await;
         // Else the next look would see what is not true any more, and write in vain.
         if timeout(SHOWN_WITHIN, self.world.shows(&written)).await.is_err() {
             debug!(name, "the watches do not show yet what was written");
@@ -83,6 +108,7 @@ impl Reconciler {
 
     async fn carry_out<C, S>(
         &self,
+        name: &str,
         mut plan: Plan,
         inputs: &Inputs<C, S>,
         written: &mut Written,
@@ -91,12 +117,25 @@ impl Reconciler {
         C: AsRef<CustomResource>,
         S: AsRef<Seen>,
     {
-        match self.writer.services(&plan, written).await {
+        let done = self.writer.services(&plan, written).await;
+        let broken = self.troubles().is_broken(name, &done);
+        match done {
             Ok(()) => {}
-            Err(Failed::Refused { key, text }) => say_that_it_is_refused(&mut plan, inputs, &key, &text),
+            Err(Failed::Refused { key, verb, text }) => {
+                say_that_it_failed(&mut plan, inputs, verb, &key, &text);
+            }
+            Err(Failed::Unanswered { key, verb, error }) if broken => {
+                say_that_it_failed(&mut plan, inputs, verb, &key, &error.to_string());
+                self.writer.say(&plan.say, written).await?;
+                return Err(Failed::Unanswered { key, verb, error });
+            }
             Err(error) => return Err(error),
         }
         self.writer.say(&plan.say, written).await
+    }
+
+    fn troubles(&self) -> MutexGuard<'_, Troubles> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn ports(&self) -> MutexGuard<'_, Ports> {
@@ -105,16 +144,19 @@ impl Reconciler {
 }
 
 /// Instead of whatever was to be said of the CR that the Service is for.
-fn say_that_it_is_refused<C, S>(plan: &mut Plan, inputs: &Inputs<C, S>, service: &Key, refusal: &str)
+fn say_that_it_failed<C, S>(plan: &mut Plan, inputs: &Inputs<C, S>, verb: Verb, service: &Key, text: &str)
 where
     C: AsRef<CustomResource>,
 {
-    let Some(key) = &plan.served else { return };
+    let Some(key) = &plan.served else {
+        warn!(%service, error = text, "the Service could not be {verb}, and no Destination CR is left to say so");
+        return;
+    };
     plan.say.retain(|saying| saying.cr != *key);
     let Some(cr) = inputs.crs.get(key).map(AsRef::as_ref) else {
         return;
     };
-    let verdict = Verdict::service_creation_failed(&service.name, &service.namespace, refusal);
+    let verdict = Verdict::service_creation_failed(verb, &service.name, &service.namespace, text);
     if !cr.says(&verdict) {
         plan.say.push(Saying {
             cr: key.clone(),

@@ -5,7 +5,7 @@ mod event;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{self, Service};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -20,10 +20,12 @@ use super::metrics::{Kind, Metrics};
 use super::plan::{Deletion, Plan, Saying};
 use super::service::{Ours, Wanted};
 use super::world::Written;
-use crate::api::condition::AVAILABLE;
+use crate::api::condition::{AVAILABLE, Verb};
 use crate::api::labels;
+use crate::cluster::slim::Metadata;
 use crate::cluster::watch::Key;
 use crate::cluster::{Error, timely_within};
+use crate::config::kubernetes::ManagedNamespacesMode;
 
 /// For one write.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -37,6 +39,7 @@ pub(super) struct Writer {
     pub(super) installation: Arc<Installation>,
     /// This one.
     pub(super) pod: String,
+    pub(super) managed: ManagedNamespacesMode,
     pub(super) leadership: Leadership,
     pub(super) metrics: Metrics,
 }
@@ -49,10 +52,20 @@ pub(super) enum Failed {
     #[error("{0} is not what it was when that was planned")]
     Stale(Key),
     /// The API server will not have this Service.
-    #[error("Service {key} is refused: {text}")]
-    Refused { key: Key, text: String },
-    #[error("{key} could not be written: {error}")]
-    Unanswered { key: Key, error: Error },
+    #[error("Service {key} cannot be {verb}: {text}")]
+    Refused { key: Key, verb: Verb, text: String },
+    #[error("{key} could not be {verb}: {error}")]
+    Unanswered { key: Key, verb: Verb, error: Error },
+}
+
+impl Failed {
+    /// How long the API server asks to be left alone.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unanswered { error, .. } => error.retry_after(),
+            _ => None,
+        }
+    }
 }
 
 impl Writer {
@@ -94,15 +107,46 @@ impl Writer {
             }),
             ..DeleteParams::default()
         };
+        if let Some(cr) = &deletion.absent
+            && !self.is_absent(cr).await?
+        {
+            return Err(Failed::Stale(cr.clone()));
+        }
         let services = self.services_in(key);
         match timely_within(self.limit()?, services.delete(&key.name, &params)).await {
             Ok(_) => {}
             Err(error) if error.is_not_found() => return Ok(()),
-            Err(error) => return Err(self.failed(key, error)),
+            Err(error) => return Err(self.failed(key, Verb::Delete, error)),
         }
         self.metrics.wrote(Kind::ServiceDelete);
         info!(service = %key, "Service removed");
         Ok(())
+    }
+
+    /// Asked of the API server itself: the watch on CRs or namespaces may be later than the one that
+    /// has shown the Service, and what is deleted has another virtual IP when it is made again.
+    async fn is_absent(&self, cr: &Key) -> Result<bool, Failed> {
+        let crs: Api<Wire> = Api::namespaced(self.client.clone(), &cr.namespace);
+        let found = self.asked(cr, crs.get_opt(&cr.name)).await?;
+        if found.is_none_or(|found| found.metadata.deletion_timestamp.is_some()) {
+            return Ok(true);
+        }
+        if self.managed == ManagedNamespacesMode::All {
+            return Ok(false);
+        }
+        let namespaces: Api<Metadata<v1::Namespace>> = Api::all(self.client.clone());
+        let found = self.asked(cr, namespaces.get_opt(&cr.namespace)).await?;
+        let labels = found.and_then(|found| found.metadata.labels).unwrap_or_default();
+        Ok(labels.get(labels::NAMESPACE) != Some(&self.installation.namespace))
+    }
+
+    async fn asked<T>(
+        &self,
+        cr: &Key,
+        request: impl Future<Output = kube::Result<Option<T>>>,
+    ) -> Result<Option<T>, Failed> {
+        let answer = timely_within(self.limit()?, request).await;
+        answer.map_err(|error| self.unanswered(cr, Verb::Read, error))
     }
 
     async fn make(&self, wanted: &Wanted) -> Result<(), Failed> {
@@ -115,7 +159,7 @@ impl Writer {
         };
         let services = self.services_in(key);
         let made = timely_within(self.limit()?, services.create(&params, &service)).await;
-        made.map_err(|error| self.failed(key, error))?;
+        made.map_err(|error| self.failed(key, Verb::Create, error))?;
         self.metrics.wrote(Kind::ServiceCreate);
         info!(service = %key, "Service made");
         Ok(())
@@ -127,7 +171,7 @@ impl Writer {
         let change = Patch::Merge(wanted.change(seen, &self.installation));
         let services = self.services_in(key);
         let changed = timely_within(self.limit()?, services.patch(&key.name, &params(), &change)).await;
-        let changed = changed.map_err(|error| self.failed(key, error))?;
+        let changed = changed.map_err(|error| self.failed(key, Verb::Update, error))?;
         self.metrics.wrote(Kind::ServiceUpdate);
         let has_changed = changed.metadata.resource_version.as_deref() != Some(&seen.version);
         if has_changed {
@@ -157,8 +201,8 @@ impl Writer {
             Ok(_) => {}
             // Nobody is left to be told.
             Err(error) if error.is_not_found() => return Ok(()),
-            Err(error) if error.is_conflict() => return Err(self.failed(&saying.cr, error)),
-            Err(error) => return Err(self.unanswered(&saying.cr, error)),
+            Err(error) if error.is_conflict() => return Err(self.failed(&saying.cr, Verb::Update, error)),
+            Err(error) => return Err(self.unanswered(&saying.cr, Verb::Update, error)),
         }
         self.metrics.wrote(Kind::Status);
         let (reason, message) = (verdict.reason.as_str(), &verdict.message);
@@ -187,7 +231,7 @@ impl Writer {
         Ok(LIMIT.min(remaining + AFTER_DEADLINE))
     }
 
-    fn failed(&self, key: &Key, error: Error) -> Failed {
+    fn failed(&self, key: &Key, verb: Verb, error: Error) -> Failed {
         match error.code() {
             Some(404 | 409) => {
                 self.metrics.failed(&error);
@@ -198,17 +242,19 @@ impl Writer {
                 self.metrics.failed(&error);
                 Failed::Refused {
                     key: key.clone(),
+                    verb,
                     text: error.to_string(),
                 }
             }
-            _ => self.unanswered(key, error),
+            _ => self.unanswered(key, verb, error),
         }
     }
 
-    fn unanswered(&self, key: &Key, error: Error) -> Failed {
+    fn unanswered(&self, key: &Key, verb: Verb, error: Error) -> Failed {
         self.metrics.failed(&error);
         Failed::Unanswered {
             key: key.clone(),
+            verb,
             error,
         }
     }

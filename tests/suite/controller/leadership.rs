@@ -158,3 +158,54 @@ async fn a_manager_that_cannot_renew_stops_writing() {
     way.calm();
     tp.works(&shop, "orders").await;
 }
+
+/// A Service that is made again has another virtual IP, which cuts whoever uses it.
+#[tokio::test]
+async fn a_new_leader_that_has_not_seen_a_cr_yet_deletes_nothing_of_it() {
+    let tp = Installation::new("lagging").await;
+    let shop = tp.managed("shop").await;
+    tp.http("backend").await;
+    let way = tp.server.disturbed().await;
+    let mut leader = tp.manager("lagging-leader").start();
+    until_leading(&leader).await;
+    let standby = tp.manager("lagging").env("KUBECONFIG", way.kubeconfig()).start();
+    eventually("the standby is ready", || async {
+        is_ready(&standby).then_some(())
+    })
+    .await;
+    let of_crs = |seen: &Seen| seen.is_watch() && seen.is_of("destinations");
+    way.disturb(of_crs, Instead::Silence);
+    way.forget();
+    way.end_streams();
+    eventually("it hears nothing of CRs", || async {
+        way.seen().iter().any(of_crs).then_some(())
+    })
+    .await;
+    tp.cr(&shop, "orders", "backend").await;
+    tp.works(&shop, "orders").await;
+    let before = tp.virtual_ip("orders").await.metadata.uid;
+    eventually("the standby watches Services again", || async {
+        let watched = |seen: &Seen| seen.is_watch() && seen.is_of("services");
+        way.seen().iter().any(watched).then_some(())
+    })
+    .await;
+    leader.stop();
+    until_leading(&standby).await;
+    eventually("it has asked for the CR", || async {
+        let asks = |seen: &Seen| !seen.is_watch() && seen.is_of("destinations") && seen.is_of("orders");
+        way.seen().iter().any(asks).then_some(())
+    })
+    .await;
+    way.calm();
+    // What the silent watch did not tell comes when it is given up.
+    tp.change(&shop, "orders", json!({"service": {"port": 81}})).await;
+    within(Duration::from_mins(1), "the CR is seen", || async {
+        (port(&tp.virtual_ip("orders").await).0 == 81).then_some(())
+    })
+    .await;
+    assert_eq!(tp.virtual_ip("orders").await.metadata.uid, before);
+    assert!(work(&way).iter().all(|seen| seen.method != "DELETE"));
+    // One that is gone is deleted all the same.
+    tp.remove(&shop, "orders").await;
+    tp.nothing_is_left().await;
+}
