@@ -2,7 +2,7 @@
 
 use crate::api::condition::Verdict;
 use crate::config::kubernetes::File;
-use crate::resolve::check::{self, Configured, NotConfigured};
+use crate::resolve::check::{self, Configured, NotConfigured, Obstacle};
 use crate::resolve::source::secrets::{Changes, Query, Reader};
 
 use super::custom_resource::CustomResource;
@@ -20,8 +20,14 @@ impl Destinations {
             let verdict = Verdict::failed(format!("The Destination CR is not understood: {error}."));
             return Err(NotConfigured::Refused(verdict));
         }
-        if let Some(verdict) = check::unsupported(destination, &self.settings) {
-            return Err(NotConfigured::Refused(verdict));
+        if let Some(obstacle) = Obstacle::of(destination, &self.settings) {
+            let verdict = obstacle.verdict(destination.metadata.name.as_deref().unwrap_or_default());
+            // What a gateway speaks is known, also where its destinations are not.
+            return Err(if destination.is_gateway() && obstacle == Obstacle::Instance {
+                NotConfigured::Answered(verdict)
+            } else {
+                NotConfigured::Refused(verdict)
+            });
         }
         if destination.is_gateway() {
             return Ok(Configured::GATEWAY);

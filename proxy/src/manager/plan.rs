@@ -128,10 +128,13 @@ impl Planning<'_> {
             Err(NotConfigured::NotLoaded) => {}
             // Applications get an answer that says why, rather than a name that does not exist.
             Err(NotConfigured::Refused(verdict)) => self.say(key, cr, verdict),
-            Ok(configured) => match decisions.target_port(key) {
-                Some(target_port) => self.expose(key, cr, configured, target_port),
-                None => self.say(key, cr, Verdict::failed("All target ports are in use.")),
-            },
+            Err(NotConfigured::Answered(verdict)) => {
+                self.expose(key, cr, Configured::GATEWAY, decisions, verdict);
+            }
+            Ok(configured) => {
+                let verdict = Verdict::configured(&[&*key.name]);
+                self.expose(key, cr, configured, decisions, verdict);
+            }
         }
     }
 
@@ -170,7 +173,18 @@ impl Planning<'_> {
         self.plan.delete.extend(delete);
     }
 
-    fn expose(&mut self, key: &Key, cr: &CustomResource, configured: Configured, target_port: u16) {
+    fn expose(
+        &mut self,
+        key: &Key,
+        cr: &CustomResource,
+        configured: Configured,
+        decisions: &impl Decisions,
+        verdict: Verdict,
+    ) {
+        let Some(target_port) = decisions.target_port(key) else {
+            self.say(key, cr, Verdict::failed("All target ports are in use."));
+            return;
+        };
         let exposed = Exposed {
             cr: key,
             uid: &cr.uid,
@@ -185,7 +199,7 @@ impl Planning<'_> {
                 Some(ours) => self.plan.change.push((wanted, ours.clone())),
             }
         }
-        self.say(key, cr, Verdict::configured(&[&*key.name]));
+        self.say(key, cr, verdict);
     }
 
     /// Unless it is said already.

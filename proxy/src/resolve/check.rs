@@ -49,6 +49,8 @@ impl Configured {
 pub enum NotConfigured {
     /// The source of destinations says so.
     Refused(Verdict),
+    /// A gateway whose requests are answered with the reason.
+    Answered(Verdict),
     /// The source cannot be asked yet: what was said before stays true.
     NotLoaded,
 }
@@ -99,12 +101,6 @@ pub enum Obstacle {
     Chain,
     Fragment,
     Level,
-}
-
-/// What the condition says about a CR that asks for something it does not get.
-pub fn unsupported(cr: &api::Destination, config: &File) -> Option<Verdict> {
-    let name = cr.metadata.name.as_deref().unwrap_or_default();
-    Obstacle::of(cr, config).map(|obstacle| obstacle.verdict(name))
 }
 
 impl Obstacle {

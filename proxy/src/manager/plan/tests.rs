@@ -269,3 +269,39 @@ proptest! {
         prop_assert_eq!(later.summary(), at_once.summary());
     }
 }
+
+#[test]
+fn a_gateway_whose_requests_are_answered_with_the_reason_has_services_and_says_it() {
+    let mut cluster = Cluster {
+        checked: Err(NotConfigured::Answered(Verdict::instance_not_configured(NAME))),
+        ..Cluster::default()
+    };
+    cluster.cr(&shop(), 1);
+    cluster.settle();
+    assert_eq!(cluster.service(&beside())["spec"]["ports"][0]["port"], 80);
+    assert!(cluster.services.contains_key(&shop()));
+    assert_eq!(cluster.reason(&shop()), Some(Reason::ConfigurationFailed));
+    cluster.has_ports = false;
+    cluster.services.clear();
+    cluster.settle();
+    assert!(cluster.services.is_empty());
+}
+
+#[test]
+fn what_goes_because_a_cr_is_gone_says_so() {
+    let mut cluster = Cluster::default();
+    cluster.cr(&shop(), 1);
+    cluster.settle();
+    cluster.cr(&warehouse(), 0);
+    let absent = |cluster: &Cluster| -> Vec<Option<Key>> {
+        let deletions = cluster.plan().delete.into_iter();
+        deletions.map(|deletion| deletion.absent).collect()
+    };
+    assert_eq!(absent(&cluster), [None, None], "the other one is older");
+    cluster.crs.remove(&shop());
+    assert_eq!(absent(&cluster), [Some(shop()), Some(shop())]);
+    cluster.cr(&shop(), 1);
+    cluster.crs.remove(&warehouse());
+    cluster.crs.get_mut(&shop()).unwrap().is_deleted = true;
+    assert_eq!(absent(&cluster), [Some(shop()), Some(shop())]);
+}

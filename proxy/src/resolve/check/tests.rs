@@ -275,7 +275,9 @@ fn with_default(instance: &str) -> File {
 type Told = Option<(Reason, String)>;
 
 fn tell(cr: &api::Destination, config: &File) -> Told {
-    unsupported(cr, config).map(|verdict| (verdict.reason, verdict.message))
+    let name = cr.metadata.name.as_deref().unwrap_or_default();
+    let verdict = Obstacle::of(cr, config)?.verdict(name);
+    Some((verdict.reason, verdict.message))
 }
 
 fn failed(message: &str) -> (Reason, String) {
