@@ -185,6 +185,7 @@ impl<'a> Agent<'a> {
             hook: self.hook.clone(),
             watches: self.feeds.watches.clone(),
             all: self.feeds.all.clone(),
+            destinations: self.destinations.clone(),
         };
         self.answer_questions(stopping);
         let probes = Probes {

@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::accept;
-use crate::admin::metrics;
 use crate::admin::probes::{self, Probes};
+use crate::admin::{Fact, metrics};
 use crate::cli::InCluster;
 use crate::config::kubernetes::File;
 use crate::lifecycle::drain::Drain;
+use crate::resolve::source::secrets;
 use crate::telemetry::level_file;
 use crate::telemetry::logging::{self, FATAL, LogControl};
 use crate::telemetry::registry::Metrics;
@@ -141,4 +142,14 @@ fn listen_for_signals() -> anyhow::Result<()> {
         }
     });
     Ok(())
+}
+
+/// How many Secrets are not used. Whoever reaches the pod may read this: which ones they are is in
+/// the log, and what it means for a Destination CR in `explain`.
+pub(super) fn refused_secrets(destinations: &secrets::Reader) -> Fact {
+    Fact {
+        name: "Secrets with the label that are no destination".into(),
+        value: destinations.reports().len().to_string(),
+        ok: true,
+    }
 }

@@ -38,6 +38,7 @@ async fn serve(arguments: &cli::InCluster, settings: File) -> anyhow::Result<Exi
     let watches = Watches::default();
     let counted = manager::Metrics::default();
     let (destinations, feeding) = destinations(arguments, &settings, &client, &watches);
+    let secrets = destinations.secrets.clone();
     let manager = Manager::new(
         config(arguments, &settings),
         &client,
@@ -47,7 +48,8 @@ async fn serve(arguments: &cli::InCluster, settings: File) -> anyhow::Result<Exi
         counted.clone(),
     );
     tokio::spawn(watches.feed(&readiness, SILENT));
-    in_cluster::serve_probes(arguments.probes, probes(readiness, &manager, &watches), &drain)?;
+    let probes = probes(readiness, &manager, &watches, secrets);
+    in_cluster::serve_probes(arguments.probes, probes, &drain)?;
     if settings.metrics.enabled {
         let mut metrics = Metrics::new();
         metrics.register_process();
@@ -94,27 +96,33 @@ fn destinations(
     (Destinations { secrets, settings }, feeding)
 }
 
-fn probes(readiness: Readiness, manager: &Manager, watches: &Watches) -> Probes {
+fn probes(
+    readiness: Readiness,
+    manager: &Manager,
+    watches: &Watches,
+    destinations: secrets::Reader,
+) -> Probes {
     let (leads, watches) = (manager.leading(), watches.clone());
     Probes {
         readiness,
         component: Box::new(move || Component {
             component: COMPONENT.into(),
             version: env!("CARGO_PKG_VERSION").into(),
-            facts: facts(leads(), &watches),
+            facts: facts(leads(), &watches, &destinations),
             ..Component::default()
         }),
     }
 }
 
-fn facts(leads: bool, watches: &Watches) -> Vec<Fact> {
+fn facts(leads: bool, watches: &Watches, destinations: &secrets::Reader) -> Vec<Fact> {
     let leader = Fact {
         name: "leader".to_owned(),
         value: if leads { "yes" } else { "no" }.to_owned(),
         ok: true,
     };
     let watched = watches.reports().into_iter().map(|report| fact(&report));
-    std::iter::once(leader).chain(watched).collect()
+    let refused = in_cluster::refused_secrets(destinations);
+    std::iter::once(leader).chain(watched).chain([refused]).collect()
 }
 
 fn fact(report: &Report) -> Fact {

@@ -22,7 +22,7 @@ use crate::resolve::check::Obstacle;
 use crate::resolve::destination::Protocol;
 use crate::resolve::directory::{Cr, CrName, Entrance, Speaks};
 use crate::resolve::pods::PodUid;
-use crate::resolve::source::secrets::{FindError, Query, Reader};
+use crate::resolve::source::secrets::{FindError, Query, Reader, Trouble};
 use crate::telemetry::connections::{Connections, Snapshot};
 
 /// Where it looks.
@@ -169,7 +169,12 @@ impl Everything {
             Ok(destination) => told::Destination::Found {
                 target: target(&destination.protocol),
                 source: source(),
-                warnings: destination.warnings.iter().map(ToString::to_string).collect(),
+                warnings: destination
+                    .warnings
+                    .iter()
+                    .map(ToString::to_string)
+                    .chain(self.unused(name))
+                    .collect(),
             },
             Err(FindError::NotFound) => told::Destination::NotFound {
                 searched: self.searched(),
@@ -180,6 +185,19 @@ impl Everything {
             },
             Err(FindError::NotLoaded) => told::Destination::NotLoaded,
         }
+    }
+
+    /// Other Secrets that want to be the same destination.
+    fn unused(&self, destination: &str) -> impl Iterator<Item = String> {
+        let reports = self.destinations.reports().into_iter();
+        let of = reports.filter(move |report| *report.destination == *destination);
+        of.filter_map(|report| match report.trouble {
+            Trouble::Taken(winner) => Some(format!(
+                "the Secret {} has the same name and is not used, since {winner} is older",
+                report.secret
+            )),
+            Trouble::Refused(_) => None,
+        })
     }
 
     fn searched(&self) -> String {

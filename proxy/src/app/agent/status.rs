@@ -6,7 +6,9 @@ use super::all_pods::AllPods;
 use super::hook::HookState;
 use crate::admin::Fact;
 use crate::admin::probes::Component;
+use crate::app::in_cluster;
 use crate::cluster::watch::Watches;
+use crate::resolve::source::secrets::Reader;
 
 pub(super) struct Status {
     pub(super) node: String,
@@ -14,6 +16,7 @@ pub(super) struct Status {
     pub(super) hook: HookState,
     pub(super) watches: Watches,
     pub(super) all: AllPods,
+    pub(super) destinations: Reader,
 }
 
 impl Status {
@@ -34,6 +37,7 @@ impl Status {
             value: if self.all.table().is_listed() { "yes" } else { "no" }.into(),
             ok: true,
         });
+        facts.push(in_cluster::refused_secrets(&self.destinations));
         Component {
             component: COMPONENT.into(),
             version: env!("CARGO_PKG_VERSION").into(),
