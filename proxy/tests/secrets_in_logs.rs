@@ -18,11 +18,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use transparent_proxy::connect::direct::{self, Direct};
 use transparent_proxy::connect::pool::{Limits, Pool};
+use transparent_proxy::connect::tls::Authorities;
 use transparent_proxy::credentials::TokenService;
 use transparent_proxy::flow::http::{HttpMetrics, HttpParts, HttpService, HttpSettings, serve_connection};
 use transparent_proxy::lifecycle::drain::Drain;
 use transparent_proxy::resolve::destination::{Destination, Protocol};
-use transparent_proxy::resolve::keystore::CertificateStore;
 use transparent_proxy::resolve::source::files::FileSource;
 use transparent_proxy::telemetry::logging;
 
@@ -91,7 +91,7 @@ async fn plane(destination: &Destination) -> SocketAddr {
     };
     let dialer = Arc::new(Direct::new(direct::Config::default()));
     let parts = HttpParts {
-        tokens: TokenService::new(dialer.clone(), CertificateStore::default()),
+        tokens: TokenService::new(dialer.clone(), Authorities::default()),
         dialer,
         pool: Pool::new(Limits::default()),
         settings: Arc::new(HttpSettings {

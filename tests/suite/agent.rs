@@ -10,7 +10,9 @@ use crate::harness::agent::{BANK, Entrance, Node, Running, SHOP, STRANGER, excha
 use crate::harness::api_server::ApiServer;
 use crate::harness::{node, wait};
 
+mod authorities;
 mod changes;
+mod denied;
 mod end;
 mod fallback;
 mod hooked;

@@ -9,9 +9,9 @@ use std::time::Duration;
 use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 use transparent_proxy::connect::direct::{self, Direct};
+use transparent_proxy::connect::tls::Authorities;
 use transparent_proxy::credentials::{Authenticator, Error, TokenService};
 use transparent_proxy::resolve::destination::{KeyStores, Protocol, Source, StoreError, interpret};
-use transparent_proxy::resolve::keystore::CertificateStore;
 use transparent_proxy::resolve::properties::Properties;
 
 use crate::harness::certs::Authority;
@@ -50,7 +50,7 @@ fn authenticator(more: &[(&str, &str)], stores: &Stores) -> Authenticator {
         panic!("it is HTTP")
     };
     let dialer = Arc::new(Direct::new(direct::Config::default()));
-    let tokens = TokenService::new(dialer, CertificateStore::default());
+    let tokens = TokenService::new(dialer, Authorities::default());
     Authenticator::new(&destination.name, http, &tokens).expect("a usable token service")
 }
 

@@ -160,9 +160,6 @@ config.tcp.targetPortRange: {{ $range }} contains {{ join ", " . }}, where the p
 {{- if and $cas.secretName (not $cas.secretKey) }}
 additionalCAs.secretKey is missing: it names the key in the Secret {{ $cas.secretName }}
 {{- end -}}
-{{- if and $cas.secretNamespace (ne $cas.secretNamespace .Release.Namespace) }}
-additionalCAs.secretNamespace is not supported yet: copy the Secret to {{ .Release.Namespace }}
-{{- end -}}
 {{- end }}
 
 {{/* What only the cluster knows. Without one, every look-up finds nothing, even the namespace that every cluster has. */}}
@@ -173,10 +170,11 @@ additionalCAs.secretNamespace is not supported yet: copy the Secret to {{ .Relea
 {{- include "transparent-proxy.neighbourProblems" . -}}
 {{- with .Values.additionalCAs -}}
 {{- if and .secretName .secretKey (lookup "v1" "Namespace" "" "kube-system") -}}
-{{- $secret := lookup "v1" "Secret" $.Release.Namespace .secretName -}}
+{{- $namespace := include "transparent-proxy.additionalCAsNamespace" $ -}}
+{{- $secret := lookup "v1" "Secret" $namespace .secretName -}}
 {{- $certificates := get ($secret.data | default dict) .secretKey | b64dec -}}
 {{- if not $secret }}
-additionalCAs.secretName: the Secret {{ .secretName }} does not exist in {{ $.Release.Namespace }}
+additionalCAs.secretName: the Secret {{ .secretName }} does not exist in {{ $namespace }}
 {{- else if not (contains "-----BEGIN CERTIFICATE-----" $certificates) }}
 additionalCAs.secretKey: {{ .secretKey }} in the Secret {{ .secretName }} contains no certificate in PEM
 {{- end -}}

@@ -17,13 +17,19 @@
 -}}
 {{- with $config.integration.destinationService.defaultInstanceName }}{{ $_ := set $file "defaultInstanceName" . }}{{ end -}}
 {{- with $config.clusterDomain }}{{ $_ := set $file "clusterDomain" . }}{{ end -}}
-{{- if .Values.additionalCAs.secretName }}{{ $_ := set $file "additionalCas" "/etc/additional-cas/ca.pem" }}{{ end -}}
+{{- with .Values.additionalCAs -}}
+{{- if .secretName }}{{ $_ := set $file "additionalCas" (dict "namespace" (include "transparent-proxy.additionalCAsNamespace" $) "secret" .secretName "key" .secretKey) }}{{ end -}}
+{{- end -}}
 {{- toPrettyJson $file -}}
 {{- end }}
 
 {{/* Besides the installation namespace, each once; a JSON array. */}}
 {{- define "transparent-proxy.secretNamespaces" -}}
 {{- without (.Values.config.integration.secrets.namespaces | uniq | sortAlpha) .Release.Namespace | toJson -}}
+{{- end }}
+
+{{- define "transparent-proxy.additionalCAsNamespace" -}}
+{{- .Values.additionalCAs.secretNamespace | default .Release.Namespace -}}
 {{- end }}
 
 {{/*

@@ -19,6 +19,8 @@
 {{- define "transparent-proxy.cleanupClusterRole" -}}sap-transp-proxy-cleanup-{{ .Release.Namespace }}{{- end }}
 {{- define "transparent-proxy.secretsRole" -}}sap-transp-proxy-secrets-{{ .Release.Namespace }}{{- end }}
 
+{{- define "transparent-proxy.additionalCAsRole" -}}sap-transp-proxy-additional-cas-{{ .Release.Namespace }}{{- end }}
+
 {{/* The value of a PriorityClass cannot be changed, so another value is another object. */}}
 {{- define "transparent-proxy.priorityClass" -}}
 sap-transp-proxy-{{ int64 .Values.deployment.priority.value }}-{{ .Release.Namespace }}

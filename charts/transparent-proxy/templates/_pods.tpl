@@ -157,11 +157,6 @@ securityContext:
   mountPath: /var/lib/transparent-proxy
 - name: run
   mountPath: /run/transparent-proxy
-{{- if .Values.additionalCAs.secretName }}
-- name: additional-cas
-  mountPath: /etc/additional-cas
-  readOnly: true
-{{- end }}
 {{- end }}
 
 {{- define "transparent-proxy.proxyVolumes" -}}
@@ -170,16 +165,6 @@ securityContext:
   emptyDir: {}
 - name: run
   emptyDir: {}
-{{- with .Values.additionalCAs }}
-{{- if .secretName }}
-- name: additional-cas
-  secret:
-    secretName: {{ .secretName }}
-    items:
-      - key: {{ .secretKey }}
-        path: ca.pem
-{{- end }}
-{{- end }}
 {{- end }}
 
 {{- define "transparent-proxy.ports" -}}

@@ -7,6 +7,7 @@
 //! 3. *Gate* asks about every connection who it is; the *door* of its destination lets it in.
 //! 4. The *keeper* of the hook attaches it when all that is in place, and first takes it off.
 
+mod additional_cas;
 mod all_pods;
 mod answers;
 mod begin;
@@ -38,6 +39,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use self::additional_cas::AdditionalCas;
 use self::all_pods::AllPods;
 use self::answers::Everything;
 use self::board::Board;
@@ -65,6 +67,7 @@ use crate::cluster::client;
 use crate::cluster::watch::Watches;
 use crate::config::kubernetes::File;
 use crate::connect::direct::OwnAddresses;
+use crate::connect::tls::Authorities;
 use crate::datapath;
 use crate::lifecycle::drain::Drain;
 use crate::lifecycle::readiness::Readiness;
@@ -116,6 +119,7 @@ struct Agent<'a> {
     drain: Drain,
     hook: HookState,
     feeds: Feeds,
+    additional_cas: Option<AdditionalCas>,
     writer: Arc<Mutex<secrets::Writer>>,
     destinations: secrets::Reader,
     node: PodTable,
@@ -152,13 +156,16 @@ impl<'a> Agent<'a> {
             own: Arc::clone(&own_pod),
             all: all.clone(),
         };
+        let authorities = Authorities::default();
+        let place = settings.additional_cas.clone();
         Ok(Self {
+            additional_cas: place.map(|place| AdditionalCas::new(place, authorities.clone())),
             hook: if wants_hook(arguments, &settings) {
                 HookState::wanted()
             } else {
                 HookState::off()
             },
-            shared: parts::start(decided(&settings, &own, &exempt)?)?,
+            shared: parts::start(decided(&settings, &own, &exempt, &authorities)?)?,
             limits: Limits::new(connection_limits(&settings, descriptors)),
             callers: Arc::new(Callers::new(node.clone(), all, own_pod)),
             writer: Arc::new(Mutex::new(writer)),
@@ -186,6 +193,7 @@ impl<'a> Agent<'a> {
             watches: self.feeds.watches.clone(),
             all: self.feeds.all.clone(),
             destinations: self.destinations.clone(),
+            additional_cas: self.additional_cas.clone(),
         };
         self.answer_questions(stopping);
         let probes = Probes {
@@ -295,6 +303,9 @@ impl<'a> Agent<'a> {
         tasks.spawn_endless(feeds.crs());
         for namespace in secret_namespaces(self.arguments, &self.settings) {
             tasks.spawn_endless(feeds.secrets(&namespace, &self.writer));
+        }
+        if let Some(cas) = &self.additional_cas {
+            tasks.spawn_endless(cas.watch(&feeds.client, &feeds.watches));
         }
         let of_all = {
             let (feeds, watches) = (feeds.clone(), Watches::default());

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use crate::connect::Dialer;
 use crate::connect::direct::{self, Direct};
 use crate::connect::pool::{self, Pool};
+use crate::connect::tls::Authorities;
 use crate::credentials::TokenService;
 use crate::flow;
 use crate::flow::http::{HttpMetrics, HttpParts, HttpSettings, Retry};
@@ -22,7 +23,7 @@ pub(super) struct Decided {
     pub(super) retry: Option<Retry>,
     pub(super) access_log: bool,
     /// Trusted beside the system's authorities: for calls of the proxy's own, and for targets.
-    pub(super) technical_cas: CertificateStore,
+    pub(super) technical_cas: Authorities,
     pub(super) target_cas: CertificateStore,
     pub(super) connections: Connections,
 }

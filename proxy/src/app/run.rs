@@ -261,7 +261,7 @@ fn parts(
         },
         retry: config.retry.as_ref().map(retry),
         access_log: config.logging.access,
-        technical_cas: additional_cas.clone(),
+        technical_cas: additional_cas.clone().into(),
         target_cas: additional_cas,
         connections: page.connections.clone(),
     })?;

@@ -4,6 +4,7 @@
 //! error cannot pass for a default.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -38,8 +39,27 @@ pub struct File {
     pub drain_seconds: DrainSeconds,
     /// Domain of the cluster's names; found in the resolver's configuration if absent.
     pub cluster_domain: Option<String>,
-    /// PEM file with certificate authorities that are trusted for technical calls too.
-    pub additional_cas: Option<PathBuf>,
+    /// Where certificate authorities are that are trusted for technical calls too.
+    pub additional_cas: Option<AdditionalCas>,
+}
+
+/// A key of a Secret: certificates in PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AdditionalCas {
+    pub namespace: String,
+    pub secret: String,
+    pub key: String,
+}
+
+impl fmt::Display for AdditionalCas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the key {} of the Secret {}/{}",
+            self.key, self.namespace, self.secret
+        )
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! TLS towards targets and token services.
 
+mod authorities;
 mod classify;
 mod names;
 mod roots;
@@ -25,6 +26,7 @@ use super::TlsFailure;
 use crate::resolve::destination::TlsPolicy;
 use crate::resolve::keystore::{CertificateStore, ClientIdentity};
 
+pub use authorities::Authorities;
 pub use classify::classify_io;
 
 /// Why a [`TlsPolicy`] cannot be used.

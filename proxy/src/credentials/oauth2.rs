@@ -16,9 +16,8 @@ use zeroize::Zeroizing;
 
 use super::metrics::CallCounts;
 use super::token_cache::Fetched;
-use super::token_service::{Call, Caller};
+use super::token_service::{Call, Caller, ServiceTls};
 use super::{Error, InvalidToken, basic};
-use crate::connect::tls::TlsClient;
 use crate::resolve::destination::{OAuth2Client, TargetUrl};
 use crate::secret::Secret;
 
@@ -49,7 +48,7 @@ pub(super) struct Fetcher {
     client: Arc<OAuth2Client>,
     grant: Grant,
     uri: Uri,
-    tls: Option<TlsClient>,
+    tls: Option<ServiceTls>,
     /// The service did not know the client by its header, but may by the body.
     fell_back: AtomicBool,
     calls: CallCounts,
@@ -60,7 +59,7 @@ impl Fetcher {
         caller: Arc<Caller>,
         client: Arc<OAuth2Client>,
         grant: Grant,
-        tls: Option<TlsClient>,
+        tls: Option<ServiceTls>,
         calls: CallCounts,
     ) -> Result<Self, InvalidUri> {
         let uri = uri(&client.token_service_url, client.queries.expose())?;
@@ -138,6 +137,7 @@ impl Fetcher {
     }
 
     async fn call_uncounted(&self, way: ClientAuthentication, deadline: Instant) -> Result<Fetched, Error> {
+        let tls = self.tls.as_ref().map(ServiceTls::now);
         let body = form::encode(&self.client, &self.grant, way);
         let call = Call {
             url: &self.client.token_service_url,
@@ -147,7 +147,7 @@ impl Fetcher {
             connect_timeout: self.client.connect_timeout,
             read_timeout: self.client.read_timeout,
             deadline,
-            tls: self.tls.as_ref(),
+            tls: tls.as_ref(),
         };
         let asked = Instant::now();
         let answer = self.caller.post(call).await?;

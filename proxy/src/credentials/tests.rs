@@ -4,9 +4,9 @@ use tokio::net::TcpListener;
 use super::test_service::{Loopback, TestService, client, json, token};
 use super::*;
 use crate::connect::TlsFailure;
+use crate::connect::tls::Authorities;
 use crate::connect::tls::test_server::{Authority, Demands, config};
 use crate::resolve::destination::{HostnameVerifier, OAuth2Client, Scheme, TargetUrl, TlsPolicy};
-use crate::resolve::keystore::CertificateStore;
 use crate::secret::Secret;
 
 fn destination(authentication: Authentication) -> HttpDestination {
@@ -29,7 +29,7 @@ fn destination(authentication: Authentication) -> HttpDestination {
 }
 
 fn token_service() -> Arc<TokenService> {
-    TokenService::new(Arc::new(Loopback), CertificateStore::default())
+    TokenService::new(Arc::new(Loopback), Authorities::default())
 }
 
 fn authenticator(authentication: Authentication) -> Authenticator {
@@ -285,12 +285,35 @@ async fn extra_roots_vouch_for_token_services() {
     let authority = Authority::new("ca");
     let tls = config(&authority.issue(&["127.0.0.1"]), Demands::default());
     let service = TestService::start_with(Some(tls), |_, _| token("t")).await;
-    let tokens = TokenService::new(Arc::new(Loopback), authority.store());
+    let tokens = TokenService::new(Arc::new(Loopback), authority.store().into());
     let client = Arc::new(client(Scheme::Https, service.address));
     let destination = destination(Authentication::OAuth2ClientCredentials(client));
     let name = DestinationName::new_unchecked("d");
     let authenticator = Authenticator::new(&name, &destination, &tokens).expect("usable");
     header_of(&authenticator).await.expect("a token");
+}
+
+#[tokio::test]
+async fn other_extra_roots_are_for_the_next_call() {
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let tls = config(&new.issue(&["127.0.0.1"]), Demands::default());
+    let service = TestService::start_with(Some(tls), |_, _| token("t")).await;
+    let authorities = Authorities::from(old.store());
+    let tokens = TokenService::new(Arc::new(Loopback), authorities.clone());
+    let client = Arc::new(client(Scheme::Https, service.address));
+    let destination = destination(Authentication::OAuth2ClientCredentials(client));
+    let name = DestinationName::new_unchecked("d");
+    let authenticator = Authenticator::new(&name, &destination, &tokens).expect("usable");
+    header_of(&authenticator).await.expect_err("not trusted");
+    authorities.replace(new.store());
+    tokio::time::timeout(Duration::from_secs(10), async {
+        // A failure is remembered for a moment.
+        while header_of(&authenticator).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("a token");
 }
 
 #[tokio::test]

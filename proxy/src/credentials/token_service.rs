@@ -2,6 +2,7 @@
 
 mod exchange;
 mod key;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,41 +14,34 @@ use super::Error;
 use super::metrics::TokenMetrics;
 use super::oauth2::{Fetcher, Grant};
 use super::token_cache::{Entry, Fetch};
-use crate::connect::tls::{Alpn, TlsClient};
-use crate::connect::{Dialer, tls};
-use crate::resolve::destination::{DestinationName, HostnameVerifier, OAuth2Client, Scheme, TlsPolicy};
-use crate::resolve::keystore::CertificateStore;
+use crate::connect::Dialer;
+use crate::connect::tls::Authorities;
+use crate::resolve::destination::{DestinationName, OAuth2Client};
 use key::{Key, Keys};
 
 pub(super) use exchange::{Answer, Call, Caller};
+pub(super) use tls::ServiceTls;
 
 /// Token entries that are kept; the least used go first.
 const CAPACITY: u64 = 10_000;
 /// An entry that nobody looked up for so long belongs to a configuration that is gone.
 const UNUSED: Duration = Duration::from_hours(1);
 
-static DEFAULT_POLICY: TlsPolicy = TlsPolicy {
-    trust_all: false,
-    trust_store: CertificateStore(Vec::new()),
-    hostname_verifier: HostnameVerifier::Strict,
-    client_identity: None,
-};
-
 /// Fetches tokens and keeps them; one per process.
 pub struct TokenService {
     caller: Arc<Caller>,
-    extra_roots: CertificateStore,
+    authorities: Authorities,
     keys: Keys,
     entries: Cache<Key, Arc<Entry>>,
     metrics: TokenMetrics,
 }
 
 impl TokenService {
-    /// `extra_roots` are trusted beside the default roots and those of the destination.
-    pub fn new(dialer: Arc<dyn Dialer>, extra_roots: CertificateStore) -> Arc<Self> {
+    /// `authorities` are trusted beside the default roots and those of the destination.
+    pub fn new(dialer: Arc<dyn Dialer>, authorities: Authorities) -> Arc<Self> {
         Arc::new(Self {
             caller: Arc::new(Caller::new(dialer)),
-            extra_roots,
+            authorities,
             keys: Keys::new(),
             entries: Cache::builder()
                 .max_capacity(CAPACITY)
@@ -72,7 +66,8 @@ impl TokenService {
         if let Some(entry) = self.entries.get(&key) {
             return Ok(entry);
         }
-        let tls = self.tls(client).map_err(|error| Error::Tls(Arc::new(error)))?;
+        let tls = ServiceTls::new(client, &self.authorities);
+        let tls = tls.map_err(|error| Error::Tls(Arc::new(error)))?;
         let calls = self.metrics.calls();
         let fetcher = Fetcher::new(Arc::clone(&self.caller), Arc::clone(client), grant, tls, calls);
         let fetcher = Arc::new(fetcher.map_err(|error| Error::TokenServiceUrl(Arc::new(error)))?);
@@ -84,13 +79,5 @@ impl TokenService {
         Ok(self
             .entries
             .get_with(key, || Entry::new(name.to_string(), fetch, counts)))
-    }
-
-    fn tls(&self, client: &OAuth2Client) -> Result<Option<TlsClient>, tls::Error> {
-        if client.token_service_url.scheme == Scheme::Http {
-            return Ok(None);
-        }
-        let policy = client.tls.as_deref().unwrap_or(&DEFAULT_POLICY);
-        TlsClient::new(policy, Alpn::Http1, &self.extra_roots).map(Some)
     }
 }

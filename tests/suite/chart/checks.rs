@@ -62,10 +62,6 @@ fn what_comes_later_is_refused_by_name() {
             "deployment: {autoscaling: {tcp: {vertical: {enabled: true}}}}",
             "deployment.autoscaling.tcp.vertical.enabled is not supported yet",
         ),
-        (
-            "additionalCAs: {secretName: roots, secretKey: ca.pem, secretNamespace: other}",
-            "additionalCAs.secretNamespace is not supported yet: copy the Secret to proxy",
-        ),
     ]);
 }
 

@@ -160,9 +160,10 @@ fn every_setting_arrives() {
     assert_eq!(config.limits.connections_per_pod, 100);
     assert_eq!(config.drain_seconds.duration().as_secs(), 8);
     assert_eq!(config.cluster_domain.as_deref(), Some("cluster.test"));
+    let cas = config.additional_cas.unwrap();
     assert_eq!(
-        config.additional_cas.as_deref(),
-        Some("/etc/additional-cas/ca.pem".as_ref())
+        cas.to_string(),
+        "the key roots.pem of the Secret pki/company-roots"
     );
 }
 
@@ -364,11 +365,12 @@ fn as_a_subchart_it_still_checks_its_values() {
 
 #[test]
 fn secrets_are_read_here_and_in_the_named_namespaces_only() {
+    // In `pki` it is the one with the authorities.
     let rendered = rendered("everything");
     let namespaces: Vec<_> = rendered
         .of_kind("Role")
         .filter(|role| role.json["rules"][0]["resources"][0] == "secrets")
         .map(|role| role.namespace().unwrap())
         .collect();
-    assert_eq!(namespaces, [NAMESPACE, "billing", "shop"]);
+    assert_eq!(namespaces, ["pki", NAMESPACE, "billing", "shop"]);
 }

@@ -273,6 +273,23 @@ fn namespaces_are_read_only_where_their_labels_count() {
 }
 
 #[test]
+fn of_a_namespace_with_authorities_only_their_secret_is_read() {
+    let roles = rendered("everything").of_kind("Role");
+    let mut there = roles.filter(|role| role.namespace() == Some("pki"));
+    let role = there
+        .next()
+        .expect("the namespace of additionalCAs.secretNamespace");
+    assert_eq!(there.count(), 0);
+    for rule in rules(role) {
+        assert_eq!(rule.resources.as_deref(), Some(&["secrets".to_owned()][..]));
+        assert_eq!(
+            rule.resource_names.as_deref(),
+            Some(&["company-roots".to_owned()][..])
+        );
+    }
+}
+
+#[test]
 fn pods_are_only_written_by_kubernetes() {
     each_value_set(|set, rendered| {
         for role in rendered.of_kind("ClusterRole").chain(rendered.of_kind("Role")) {

@@ -16,6 +16,7 @@ use std::thread;
 use k8s_openapi::api::core::v1::{Pod as ApiPod, Secret, Service};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Client, Resource};
+use rustls::ServerConnection;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -24,6 +25,7 @@ use tempfile::TempDir;
 use transparent_proxy::api::destination::{Destination, definition};
 
 use super::api_server::{ApiServer, Disturbance};
+use super::certs::Identity;
 use super::node::{self, Cgroup, Namespace as NetworkNamespace, Pod};
 use super::{binary, tcp, wait};
 
@@ -287,6 +289,31 @@ impl Node {
             }
         });
         format!("http://{address}")
+    }
+
+    /// A token service outside with this certificate that takes every client; gives its URL.
+    pub fn token_service(&self, identity: impl FnOnce(&str) -> Identity) -> String {
+        let tls = identity(UPSTREAM).tls();
+        let address = self.serve(move |mut tcp| {
+            let mut session = ServerConnection::new(Arc::clone(&tls)).expect("a session");
+            let mut connection = rustls::Stream::new(&mut session, &mut tcp);
+            let Some(head) = tcp::read_head(&mut connection) else {
+                return;
+            };
+            let length = head.to_ascii_lowercase();
+            let length = length.split("content-length: ").nth(1).expect("a form");
+            let length = length.lines().next().expect("a line").parse().expect("a number");
+            connection.read_exact(&mut vec![0; length]).expect("the form");
+            let token = r#"{"access_token": "t", "token_type": "Bearer", "expires_in": 3600}"#;
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{token}",
+                token.len()
+            );
+            connection.write_all(answer.as_bytes()).ok();
+            connection.conn.send_close_notify();
+            connection.flush().ok();
+        });
+        format!("https://{address}/token")
     }
 
     /// A TCP server outside that says everything again; gives its address.

@@ -1,8 +1,13 @@
 //! A certificate authority for one test.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -63,6 +68,19 @@ impl Authority {
 }
 
 impl Identity {
+    /// For a server of one's own.
+    pub fn tls(&self) -> Arc<ServerConfig> {
+        let certificate = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes());
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes());
+        let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let config = builder
+            .with_safe_default_protocol_versions()
+            .expect("the versions fit")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.expect("PEM")], key.expect("PEM"));
+        Arc::new(config.expect("the key fits"))
+    }
+
     pub fn write(&self, folder: &Path, name: &str) -> IdentityFiles {
         let files = IdentityFiles {
             certificate: folder.join(format!("{name}.crt")),

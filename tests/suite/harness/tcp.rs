@@ -42,7 +42,7 @@ pub fn saying(word: &'static str) -> SocketAddr {
 }
 
 /// A head up to and with its empty line; nothing at the end of the connection.
-pub fn read_head(connection: &mut TcpStream) -> Option<String> {
+pub fn read_head(connection: &mut impl Read) -> Option<String> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         if connection.read(&mut byte).unwrap_or(0) == 0 {

@@ -13,6 +13,7 @@ use crate::app::parts;
 use crate::cli;
 use crate::config::kubernetes::File;
 use crate::connect::direct::{self, OwnAddresses};
+use crate::connect::tls::Authorities;
 use crate::datapath;
 use crate::flow::http::Retry;
 use crate::resolve::keystore::CertificateStore;
@@ -33,6 +34,7 @@ pub(super) fn decided(
     settings: &File,
     own: &Arc<OwnAddresses>,
     exempt: &Arc<ArcSwapOption<datapath::Exempt>>,
+    authorities: &Authorities,
 ) -> anyhow::Result<parts::Decided> {
     let exempt = Arc::clone(exempt);
     let exempt_socket = move |socket: BorrowedFd<'_>| match &*exempt.load() {
@@ -48,7 +50,7 @@ pub(super) fn decided(
         },
         retry: retry(settings)?,
         access_log: settings.logging.access,
-        technical_cas: parts::authorities(&settings.additional_cas)?,
+        technical_cas: authorities.clone(),
         target_cas: CertificateStore::default(),
         connections: Connections::default(),
     })

@@ -2,6 +2,7 @@
 //! pod may read it.
 
 use super::COMPONENT;
+use super::additional_cas::AdditionalCas;
 use super::all_pods::AllPods;
 use super::hook::HookState;
 use crate::admin::Fact;
@@ -17,6 +18,7 @@ pub(super) struct Status {
     pub(super) watches: Watches,
     pub(super) all: AllPods,
     pub(super) destinations: Reader,
+    pub(super) additional_cas: Option<AdditionalCas>,
 }
 
 impl Status {
@@ -37,6 +39,7 @@ impl Status {
             value: if self.all.table().is_listed() { "yes" } else { "no" }.into(),
             ok: true,
         });
+        facts.extend(self.additional_cas.as_ref().map(AdditionalCas::fact));
         facts.push(in_cluster::refused_secrets(&self.destinations));
         Component {
             component: COMPONENT.into(),

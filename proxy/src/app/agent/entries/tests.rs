@@ -25,6 +25,7 @@ use crate::cluster::watch::Sink as _;
 use crate::config::kubernetes::{File, Scope};
 use crate::connect::direct::{self, Direct};
 use crate::connect::pool::{self, Pool};
+use crate::connect::tls::Authorities;
 use crate::connect::{self, Dialer};
 use crate::credentials::TokenService;
 use crate::flow::Parts;
@@ -33,7 +34,6 @@ use crate::flow::stream::{TcpMetrics, TcpParts, TcpSettings};
 use crate::lifecycle::workers::Workers;
 use crate::resolve::destination::SocketOptions;
 use crate::resolve::directory::{Cr, CrName, Directory, Speaks};
-use crate::resolve::keystore::CertificateStore;
 use crate::resolve::source::secrets::{self, Writer};
 use crate::telemetry::connections::Connections;
 
@@ -77,7 +77,7 @@ impl Agent {
         let http = HttpMetrics::default();
         let parts = Parts {
             http: HttpParts {
-                tokens: TokenService::new(Arc::clone(&dialer), CertificateStore::default()),
+                tokens: TokenService::new(Arc::clone(&dialer), Authorities::default()),
                 dialer: Arc::clone(&dialer),
                 pool: Pool::new(pool::Limits::default()),
                 settings: Arc::new(HttpSettings::default()),

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::connect::pool::{Limits, Pool};
+use crate::connect::tls::Authorities;
 use crate::connect::{self, Dialer};
 use crate::credentials::{Authenticator, Injection, TokenService};
 use crate::flow::http::{HttpMetrics, HttpParts, HttpSettings, Lazy, Resolve, Retry, serve_connection};
@@ -23,7 +24,6 @@ use crate::resolve::destination::{
     Authentication, Destination, DestinationName, HttpDestination, Protocol, Scheme, SocketOptions,
     TargetUrl, Version,
 };
-use crate::resolve::keystore::CertificateStore;
 use crate::secret::Secret;
 
 /// Nothing in these tests takes this long, paused clocks included.
@@ -54,7 +54,7 @@ pub(in crate::flow::http) fn injection(authentication: Authentication) -> Inject
         authentication,
         ..http_destination("target", 80)
     };
-    let tokens = TokenService::new(Arc::new(TestDialer(Arc::default())), CertificateStore::default());
+    let tokens = TokenService::new(Arc::new(TestDialer(Arc::default())), Authorities::default());
     let name = DestinationName::new_unchecked("backend");
     Authenticator::new(&name, &destination, &tokens)
         .unwrap()
@@ -206,7 +206,7 @@ impl Builder {
         let dials = Arc::new(AtomicUsize::new(0));
         let dialer: Arc<dyn Dialer> = Arc::new(TestDialer(Arc::clone(&dials)));
         let resolve = Arc::new(resolve(HttpParts {
-            tokens: TokenService::new(Arc::clone(&dialer), CertificateStore::default()),
+            tokens: TokenService::new(Arc::clone(&dialer), Authorities::default()),
             dialer,
             pool: Pool::new(self.limits),
             settings: Arc::new(self.settings),
