@@ -8,6 +8,7 @@ mod idle;
 mod leadership;
 mod memory;
 mod namespaces;
+mod secrets;
 mod services;
 
 use std::future::Future;
@@ -114,7 +115,22 @@ impl<'a> Installation<'a> {
             "metadata": {"name": name, "labels": {(labels::DESTINATION): ""}},
             "stringData": properties,
         });
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        self.apply_secret(&self.namespace, name, secret).await;
+    }
+
+    /// One of HTTP in another namespace, with more metadata.
+    async fn destination_in(&self, namespace: &str, name: &str, metadata: Value) {
+        let mut secret = json!({
+            "metadata": metadata,
+            "stringData": {"Type": "HTTP", "URL": "https://backend.example"},
+        });
+        secret["metadata"]["name"] = name.into();
+        secret["metadata"]["labels"] = json!({(labels::DESTINATION): ""});
+        self.apply_secret(namespace, name, secret).await;
+    }
+
+    async fn apply_secret(&self, namespace: &str, name: &str, secret: Value) {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let params = PatchParams::apply("tests").force();
         let mut secret = secret;
         secret["apiVersion"] = "v1".into();

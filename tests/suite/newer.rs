@@ -133,5 +133,7 @@ async fn a_destination_that_is_not_understood_is_alone_in_its_misery() {
             .iter()
             .all(|name| row(pages, name)["Available"] == "True")
     });
-    assert!(tcp::get(healthcheck.probes(), "/readyz").starts_with("HTTP/1.1 200 "));
+    wait::until("the healthcheck is ready", || {
+        tcp::get(healthcheck.probes(), "/readyz").starts_with("HTTP/1.1 200 ")
+    });
 }

@@ -185,4 +185,23 @@ mod tests {
         assert!(!with(json!([condition, condition])).says(&verdict));
         assert!(!with(json!([condition])).says(&Verdict::failed("Yes.")));
     }
+
+    #[test]
+    fn of_two_of_one_age_that_in_the_first_namespace_has_the_name() {
+        let cr = |created: &str, uid: &str| {
+            read(json!({
+                "metadata": {"name": "a", "uid": uid, "creationTimestamp": created},
+                "spec": {"destinationRef": {"name": "d"}},
+            }))
+        };
+        let (old, young) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
+        let before = |one: (&str, &CustomResource), other: (&str, &CustomResource)| {
+            let (first, second) = (Key::new(one.0, "a"), Key::new(other.0, "a"));
+            let (first, second) = (precedence(&first, one.1), precedence(&second, other.1));
+            first.cmp(&second).is_lt() && second.cmp(&first).is_gt()
+        };
+        assert!(before(("z", &cr(old, "2")), ("b", &cr(young, "1"))));
+        assert!(before(("b", &cr(old, "2")), ("z", &cr(old, "1"))));
+        assert!(before(("b", &cr(old, "1")), ("b", &cr(old, "2"))));
+    }
 }

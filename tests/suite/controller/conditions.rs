@@ -137,6 +137,110 @@ async fn each_reason_is_told() {
     assert_eq!(made.len(), 2, "only of the one that is fine: {made:?}");
 }
 
+/// What is asked for, and all that follows in the message.
+fn not_there_yet() -> Vec<(&'static str, Value, Value, &'static str)> {
+    let of = |more: Value| {
+        let mut spec = more;
+        spec["destinationRef"]["name"] = "x".into();
+        spec
+    };
+    let action = json!({"name": "OAuth2ClientCredentials", "secretRef": {"name": "s", "key": "k"}});
+    let unsupported = |what: &'static str, spec, sentence| (what, Value::Null, spec, sentence);
+    let typed = |name: &'static str, properties, sentence| {
+        (
+            name,
+            properties,
+            json!({"destinationRef": {"name": name}}),
+            sentence,
+        )
+    };
+    vec![
+        unsupported(
+            "fragment",
+            of(json!({"fragmentRef": {"name": "eu"}})),
+            "'spec.fragmentRef' is not supported by Destination service instance 'secrets'.",
+        ),
+        unsupported(
+            "chain",
+            of(json!({"chainRef": {"name": "c"}})),
+            "'spec.chainRef' is not supported by Destination service instance 'secrets'.",
+        ),
+        unsupported(
+            "level",
+            of(json!({"destinationRef": {"level": "subaccount"}})),
+            "'spec.destinationRef.level' is not supported by Destination service instance 'secrets'.",
+        ),
+        unsupported(
+            "actions",
+            of(json!({"actions": [action]})),
+            "'spec.actions' is not supported by Destination service instance 'secrets'.",
+        ),
+        unsupported(
+            "instance",
+            of(json!({"destinationServiceInstanceName": "btp"})),
+            "The Destination service instance name in the Destination CR 'instance' is not configured as expected.",
+        ),
+        typed(
+            "ldap",
+            json!({"Type": "LDAP", "ldap.url": "ldap://ldap.example:389"}),
+            "Destination 'ldap': Type is \"LDAP\", which is not supported yet; use a destination of type HTTP or TCP.",
+        ),
+        typed(
+            "mail",
+            json!({"Type": "MAIL", "mail.smtp.host": "mail.example"}),
+            "Destination 'mail': Type is \"MAIL\", which is not supported yet; use a destination of type HTTP or TCP.",
+        ),
+        typed(
+            "on-premise",
+            http(&json!({"ProxyType": "OnPremise"})),
+            "Destination 'on-premise': ProxyType is \"OnPremise\", which is not supported yet; use Internet.",
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn what_is_not_there_yet_is_told_in_a_full_sentence() {
+    let tp = Installation::new("sentences").await;
+    let shop = tp.managed("shop").await;
+    let _manager = tp.manager("sentences").start();
+    for (name, properties, spec, _) in not_there_yet() {
+        if !properties.is_null() {
+            tp.destination(name, properties).await;
+        }
+        tp.cr(&shop, name, spec).await;
+    }
+    for (name, _, _, sentence) in not_there_yet() {
+        let what = format!("the sentence of {name} is said");
+        let expected = format!("Technical connectivity is not configured. {sentence}");
+        eventually(&what, || async {
+            let condition = tp.condition(&shop, name).await?;
+            assert_eq!(condition.status.as_deref(), Some("False"));
+            // For a moment there is only the CR.
+            (condition.message? == expected).then_some(())
+        })
+        .await;
+        let reason = tp.condition(&shop, name).await.unwrap().reason;
+        assert_eq!(reason.as_deref(), Some("ConfigurationFailed"), "{name}");
+    }
+    assert!(tp.made().await.is_empty());
+}
+
+/// What a gateway speaks is known, so its callers get an answer that says why.
+#[tokio::test]
+async fn a_gateway_of_an_unknown_instance_has_services_and_says_that_it_is_unknown() {
+    let tp = Installation::new("nowhere").await;
+    let shop = tp.managed("shop").await;
+    let _manager = tp.manager("nowhere").start();
+    let spec = json!({"destinationRef": {"name": "*"}, "destinationServiceInstanceName": "btp"});
+    tp.cr(&shop, "any", spec).await;
+    let condition = tp.becomes(&shop, "any", Reason::ConfigurationFailed).await;
+    assert!(condition.message.unwrap().ends_with(
+        "The Destination service instance name in the Destination CR 'any' is not configured as expected."
+    ));
+    assert_eq!(port(&tp.virtual_ip("any").await).2, "http");
+    eventually("its name leads there", || tp.service(&shop, "any")).await;
+}
+
 #[tokio::test]
 async fn a_broken_list_of_tenants_is_told_in_tenant_mode_shared() {
     let tp = Installation::new("tenants").await;

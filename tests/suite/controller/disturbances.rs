@@ -238,3 +238,80 @@ async fn an_api_server_that_is_started_again_finds_the_manager_at_work() {
     tp.cr(&shop, "thawed", "backend").await;
     tp.works(&shop, "thawed").await;
 }
+
+#[tokio::test]
+async fn an_api_server_that_goes_on_failing_is_told_and_asked_again() {
+    let it = Disturbed::new("failing").await;
+    let _manager = it.manager("failing").start();
+    it.cr_works("changes").await;
+    let of_services = |seen: &Seen| seen.is_write() && seen.is_of("services");
+    it.way.disturb(of_services, Instead::Status(500));
+    it.tp.cr(&it.shop, "new", "backend").await;
+    it.tp
+        .change(&it.shop, "changes", json!({"service": {"port": 81}}))
+        .await;
+    for (name, verb) in [("new", "created"), ("changes", "changed")] {
+        let condition = it.tp.becomes(&it.shop, name, Reason::ServiceCreationFailed).await;
+        let expected = format!(
+            "Technical connectivity is not configured. Kubernetes service '{name}' could not be {verb} in \
+             namespace '{}': a test answers 500",
+            it.tp.namespace
+        );
+        assert_eq!(condition.message.as_deref(), Some(expected.as_str()));
+    }
+    it.way.calm();
+    for name in ["new", "changes"] {
+        it.tp.works(&it.shop, name).await;
+    }
+    assert_eq!(port(&it.tp.virtual_ip("changes").await).0, 81);
+}
+
+#[tokio::test]
+async fn a_service_that_may_not_be_deleted_is_told_in_the_log_where_no_cr_is_left() {
+    let it = Disturbed::new("kept").await;
+    let manager = it.manager("kept").start();
+    it.cr_works("orders").await;
+    let deletes = |seen: &Seen| seen.method == "DELETE" && seen.is_of("services");
+    it.way.disturb(deletes, Instead::Status(403));
+    it.tp.remove(&it.shop, "orders").await;
+    let line = manager.line("the refusal is logged", |line| {
+        let msg = line["msg"].as_str().unwrap_or_default();
+        line["level"] == "warn" && msg.contains("could not be deleted")
+    });
+    assert!(line.to_string().contains("a test answers 403"), "{line}");
+}
+
+/// Which namespaces hold destinations is configured, but they are others'.
+#[tokio::test]
+async fn an_additional_namespace_that_is_taken_away_is_done_without() {
+    let it = Disturbed::new("taken").await;
+    let more = it.tp.server.namespace("taken-more").await;
+    let of_more = {
+        let more = more.clone();
+        move |seen: &Seen| seen.is_of(&more) && seen.is_of("secrets")
+    };
+    it.way.disturb(of_more, Instead::Status(403));
+    let manager = it
+        .tp
+        .manager_with("taken", &json!({"secrets": {"namespaces": [more]}}))
+        .env("KUBECONFIG", it.way.kubeconfig())
+        .start();
+    within(Duration::from_mins(1), "it is ready without", || async {
+        is_ready(&manager).then_some(())
+    })
+    .await;
+    it.cr_works("orders").await;
+    it.tp.cr(&it.shop, "elsewhere", "elsewhere").await;
+    it.tp
+        .becomes(&it.shop, "elsewhere", Reason::DestinationNotFound)
+        .await;
+    let status = crate::harness::tcp::get(manager.probes(), "/status");
+    assert!(status.contains("a test answers 403"), "{status}");
+    let warned = |line: &Value| {
+        line["level"] == "warn" && line["msg"].as_str().unwrap().contains("until it is granted")
+    };
+    assert_eq!(manager.log().iter().filter(|line| warned(line)).count(), 1);
+    it.way.calm();
+    it.tp.destination_in(&more, "elsewhere", json!({})).await;
+    it.tp.works(&it.shop, "elsewhere").await;
+}

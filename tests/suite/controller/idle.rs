@@ -2,8 +2,11 @@
 
 use super::*;
 
-/// Seconds to watch; minutes are for a test by hand.
+/// Seconds to watch; many minutes are for a test by hand.
 const VARIABLE: &str = "CONTROLLER_IDLE_SECONDS";
+
+/// In the middle of it everything is looked at again.
+const CYCLE: u64 = 75;
 
 const CRS: usize = 100;
 
@@ -13,7 +16,7 @@ async fn with_nothing_to_do_only_the_lease_is_written() {
     let shop = tp.managed("shop").await;
     tp.http("backend").await;
     let way = tp.server.disturbed().await;
-    let _manager = tp
+    let manager = tp
         .manager_with("idle", &json!({"executionIntervalMinutes": 1}))
         .env("KUBECONFIG", way.kubeconfig())
         .start();
@@ -32,8 +35,11 @@ async fn with_nothing_to_do_only_the_lease_is_written() {
         tp.becomes(&shop, name, reason).await;
     }
     way.forget();
-    let seconds = std::env::var(VARIABLE).map_or(20, |seconds| seconds.parse().unwrap());
+    let before = metric(&manager, r#"tp_manager_reconciles_total{result="nothing"} "#);
+    let seconds = std::env::var(VARIABLE).map_or(CYCLE, |seconds| seconds.parse().unwrap());
     tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let looked = metric(&manager, r#"tp_manager_reconciles_total{result="nothing"} "#);
+    assert!(looked > before, "a cycle is over");
     let seen = way.writes();
     let (leases, others): (Vec<_>, Vec<_>) = seen.into_iter().partition(|seen| seen.is_of("leases"));
     assert_eq!(others, []);
