@@ -98,3 +98,25 @@ async fn all_namespaces_are_managed_where_none_is_labelled() {
     tp.becomes("default", "kubernetes", Reason::NameAlreadyPresent)
         .await;
 }
+
+/// Without its controller nobody deletes what is in it, so the test does.
+#[tokio::test]
+async fn a_namespace_in_deletion_is_told_cleared_up_after_and_disturbs_nobody() {
+    let tp = Installation::new("terminating").await;
+    let (shop, other) = (tp.managed("shop").await, tp.managed("other").await);
+    let _manager = tp.manager("terminating").start();
+    tp.http("backend").await;
+    tp.cr(&shop, "orders", "backend").await;
+    tp.works(&shop, "orders").await;
+    let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(tp.client.clone());
+    namespaces.delete(&shop, &DeleteParams::default()).await.unwrap();
+    tp.delete_service(&shop, "orders").await;
+    let condition = tp.becomes(&shop, "orders", Reason::ServiceCreationFailed).await;
+    let message = condition.message.unwrap();
+    assert!(message.contains("being terminated"), "{message}");
+    tp.cr(&other, "payroll", "backend").await;
+    tp.works(&other, "payroll").await;
+    tp.remove(&shop, "orders").await;
+    tp.is_gone(&tp.namespace, "orders").await;
+    tp.works(&other, "payroll").await;
+}
