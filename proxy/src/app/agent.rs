@@ -284,6 +284,7 @@ impl<'a> Agent<'a> {
                 refusals: self.refusals.clone(),
                 exempt: Arc::clone(&self.exempt),
             },
+            beside: Tasks::default(),
         };
         tasks.spawn(control.run());
         self.start_feeds(&mut tasks);

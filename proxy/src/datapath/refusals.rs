@@ -69,6 +69,14 @@ impl Refusals {
         }
     }
 
+    /// Waits for the next one, and takes what waits behind it, so many at most. To take them one
+    /// by one until none is left can last as long as somebody is refused, without ever waiting.
+    pub async fn batch(&mut self, most: usize) -> io::Result<Vec<RefusedConnect>> {
+        let mut batch = vec![self.next().await?];
+        batch.extend(std::iter::from_fn(|| self.read()).take(most.saturating_sub(1)));
+        Ok(batch)
+    }
+
     /// Passes over reports that this version cannot read; there are none, unless somebody
     /// builds the two halves from different sources.
     fn read(&mut self) -> Option<RefusedConnect> {

@@ -1,6 +1,11 @@
 //! With the hook: connections to virtual IPs.
 
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
 use super::*;
+use crate::harness::tcp;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_reaches_its_destination_and_a_foreign_one_is_refused_at_once() {
@@ -31,6 +36,47 @@ async fn a_pod_reaches_its_destination_and_a_foreign_one_is_refused_at_once() {
     let sample = r#"tp_scope_refused_total{reason="other_namespace",at="connect"}"#;
     assert_eq!(agent.metric(9494, sample), Some(1.0));
     assert_eq!(agent.metric(9494, "tp_ebpf_attached"), Some(1.0));
+}
+
+/// Clients without a back-off, such as one that looks for a server that is not for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_refused_all_the_time_does_not_starve_the_others() {
+    const CLIENTS: usize = 4;
+    const ROUNDS: usize = 20;
+    if !node::privileged() {
+        return;
+    }
+    let (node, entrance) = node_with_destination(ApiServer::shared().await).await;
+    let (shop, bank) = (node.shop.clone(), node.bank.clone());
+    let own = node.pod(&shop, "app", SHOP).await;
+    let foreign = node.pod(&bank, "app", BANK).await;
+    let agent = node.agent("agent-flood").start();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let flood = || {
+            while !stop.load(Ordering::Relaxed) {
+                assert!(TcpStream::connect(entrance.virtual_address).is_err());
+            }
+        };
+        let clients: Vec<_> = (0..CLIENTS).map(|_| foreign.start(scope, flood)).collect();
+        agent.line("refusals are looked at", |line| {
+            line["msg"] == "connection refused"
+        });
+        let begin = SystemTime::now();
+        let served = panic::catch_unwind(AssertUnwindSafe(|| {
+            for _ in 0..ROUNDS {
+                assert!(agent.ready());
+                let stream = own.run(|| TcpStream::connect(entrance.virtual_address)).unwrap();
+                stream.set_read_timeout(Some(tcp::PATIENCE)).unwrap();
+                assert!(exchange(stream, "").ends_with("hello"));
+            }
+            begin.elapsed().expect("the clock goes on")
+        }));
+        stop.store(true, Ordering::Relaxed);
+        clients.into_iter().for_each(node::join);
+        let took = served.unwrap();
+        assert!(took < tcp::PATIENCE, "{took:?}");
+    });
 }
 
 /// Its container may connect before the API server has told of it.

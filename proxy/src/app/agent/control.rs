@@ -15,6 +15,7 @@ use super::identities;
 use super::numbers::Numbers;
 use super::pod_table::PodTable;
 use super::refusals::RefusalLog;
+use super::tasks::Tasks;
 use crate::datapath::Exempt;
 use crate::resolve::source::secrets::{Change, Changes};
 
@@ -37,6 +38,8 @@ pub(super) struct Control {
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) loaded: mpsc::Receiver<Loaded>,
     pub(super) hooked: Hooked,
+    /// What runs with the hook.
+    pub(super) beside: Tasks,
 }
 
 /// What changes hands when the programs are loaded.
@@ -51,7 +54,7 @@ pub(super) struct Hooked {
 }
 
 impl Control {
-    /// Never ends; may be dropped at any time.
+    /// Never ends, but with a part of it that breaks; may be dropped at any time.
     pub(super) async fn run(mut self) {
         let mut known = self.known.changes();
         let mut rest = interval(REST);
@@ -70,6 +73,7 @@ impl Control {
                 }
                 _ = rest.tick() => self.entries.rest(),
                 () = retry.due(&self.entries) => self.entries.retry(),
+                broken = self.beside.broken() => panic!("{broken:#}"),
             }
         }
     }
@@ -90,17 +94,15 @@ impl Control {
             callers: loaded.callers.clone(),
         });
         let cgroups = loaded.cgroups.clone();
-        tokio::spawn(async move { cgroups.follow().await });
+        self.beside.spawn(async move { cgroups.follow().await });
         let (node, numbers) = (hooked.node.clone(), hooked.numbers.clone());
-        tokio::spawn(identities::tell(loaded.cgroups, node, numbers, loaded.callers));
+        self.beside
+            .spawn(identities::tell(loaded.cgroups, node, numbers, loaded.callers));
         if let Some(refusals) = loaded.refusals {
             let (callers, log) = (Arc::clone(&hooked.callers), hooked.refusals.clone());
-            tokio::spawn(identities::log_refusals(
-                refusals,
-                callers,
-                self.entries.board(),
-                log,
-            ));
+            let board = self.entries.board();
+            self.beside
+                .spawn(identities::log_refusals(refusals, callers, board, log));
         }
         // Who loaded them has given up.
         let _ = loaded.ready.send(());

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::board::Board;
 use super::callers::Callers;
@@ -60,7 +60,15 @@ fn write(
     Ok(())
 }
 
-/// Logs and counts what the hook refuses. Ends with the hook.
+/// A pod that connects again and again, whatever it is told, must not keep this runtime busy:
+/// so many refusals are looked at, then others have their turn. What the ring buffer cannot hold
+/// meanwhile is dropped and counted by the hook.
+const LOOKED_AT: usize = 128;
+const PAUSE: Duration = Duration::from_millis(10);
+/// After a failure.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Logs and counts what the hook refuses. Never ends by itself.
 pub(super) async fn log_refusals(
     mut refusals: Refusals,
     callers: Arc<Callers>,
@@ -68,9 +76,17 @@ pub(super) async fn log_refusals(
     log: RefusalLog,
 ) {
     loop {
-        match refusals.next().await {
-            Ok(refused) => log.add(&refusal(&refused, &callers, &board)),
-            Err(error) => return debug!(%error, "no more is heard of what the hook refuses"),
+        match refusals.batch(LOOKED_AT).await {
+            Ok(batch) => {
+                for refused in &batch {
+                    log.add(&refusal(refused, &callers, &board));
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => {
+                warn!(%error, "nothing is heard of what the hook refuses");
+                tokio::time::sleep(AGAIN).await;
+            }
         }
     }
 }
