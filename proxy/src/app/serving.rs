@@ -76,17 +76,14 @@ impl Served {
         Ok(())
     }
 
-    /// Nothing new is accepted; TCP ends at once, HTTP after the answers that are on their way.
+    /// Nothing new is accepted; streams end at once, HTTP after the answers that are on their way.
     pub(super) fn close(&self, table: Option<&VirtualIps>) {
         if let Some(table) = table {
             self.routes
                 .iter()
                 .for_each(|route| withdraw(table, route.virtual_address));
         }
-        self.drain.start();
-        if self.endpoint.is_tcp() {
-            self.drain.cut();
-        }
+        self.drain.revoke();
     }
 }
 

@@ -101,13 +101,6 @@ impl Endpoint {
         &self.label
     }
 
-    pub fn is_tcp(&self) -> bool {
-        match **self.plane.load() {
-            Plane::Tcp(_) | Plane::NoTcp(_) => true,
-            Plane::Http(_) | Plane::Selected(_) => false,
-        }
-    }
-
     /// Forgets what is kept for destinations that nobody has asked for since the last call.
     pub fn rest(&self) {
         let plane = self.plane.load();

@@ -119,7 +119,7 @@ pub async fn serve_connection(accepted: Accepted, service: Arc<TcpService>) {
         biased;
         verdict = service.serve(app, &record) => verdict,
         // Dropping the streams inside would end them in good order; `Aborted` resets them.
-        () = drain.cut() => Verdict::Cut,
+        () = drain.revoked() => Verdict::Cut,
     };
     record.finish(verdict);
     drop(permit);

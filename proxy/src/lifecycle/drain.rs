@@ -44,6 +44,7 @@ pub enum Drained {
 #[derive(Debug, Clone)]
 pub struct DrainSignal {
     draining: CancellationToken,
+    revoked: CancellationToken,
     cut: CancellationToken,
 }
 
@@ -52,6 +53,7 @@ impl Drain {
         Self {
             signal: DrainSignal {
                 draining: CancellationToken::new(),
+                revoked: CancellationToken::new(),
                 cut: CancellationToken::new(),
             },
             trackers: smallvec![TaskTracker::new()],
@@ -80,9 +82,16 @@ impl Drain {
         self.signal.draining.cancel();
     }
 
+    /// Who is connected may not be any more: what has begun to be answered is finished, and streams,
+    /// which have no such end, are reset.
+    pub fn revoke(&self) {
+        self.signal.draining.cancel();
+        self.signal.revoked.cancel();
+    }
+
     /// Asks for an end at once; connections are reset.
     pub fn cut(&self) {
-        self.signal.draining.cancel();
+        self.revoke();
         self.signal.cut.cancel();
     }
 
@@ -139,6 +148,15 @@ impl DrainSignal {
         self.draining.is_cancelled()
     }
 
+    /// Resolves when a stream is to end: with a revocation, and with a cut.
+    pub async fn revoked(&self) {
+        self.revoked.cancelled().await;
+    }
+
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.is_cancelled()
+    }
+
     /// Resolves when the end is to be at once.
     pub async fn cut(&self) {
         self.cut.cancelled().await;
@@ -159,6 +177,15 @@ impl DrainWatch {
         self.signal.is_draining()
     }
 
+    /// Resolves when a stream is to end: with a revocation, and with a cut.
+    pub async fn revoked(&self) {
+        self.signal.revoked().await;
+    }
+
+    pub fn is_revoked(&self) -> bool {
+        self.signal.is_revoked()
+    }
+
     /// Resolves when the end is to be at once.
     pub async fn cut(&self) {
         self.signal.cut().await;
@@ -175,6 +202,7 @@ impl DrainWatch {
         Drain {
             signal: DrainSignal {
                 draining: self.signal.draining.child_token(),
+                revoked: self.signal.revoked.child_token(),
                 cut: self.signal.cut.child_token(),
             },
             trackers: std::iter::once(TaskTracker::new()).chain(above).collect(),
@@ -240,6 +268,20 @@ mod tests {
         assert_eq!(drain.finish(Duration::ZERO).await, Drained::Cut(1));
         drop(watch);
         assert_eq!(drain.held(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_revoked_is_drained_and_what_is_cut_is_revoked() {
+        let drain = Drain::new();
+        let part = drain.child();
+        let watch = part.watch();
+        part.revoke();
+        watch.revoked().await;
+        assert!(watch.is_draining());
+        assert!(!watch.is_cut());
+        assert!(!drain.watch().is_revoked());
+        drain.cut();
+        drain.watch().revoked().await;
     }
 
     #[tokio::test]

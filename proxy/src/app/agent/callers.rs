@@ -29,6 +29,14 @@ pub(super) enum Wanted {
     AtHand,
 }
 
+/// What a connection tells of who opened it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Trace {
+    /// By the word of the kernel.
+    Cgroup(u64),
+    Source(IpAddr),
+}
+
 /// What the hook knows of callers.
 #[derive(Debug, Clone)]
 pub(super) struct Kernel {
@@ -60,20 +68,19 @@ impl Callers {
         self.kernel.store(Some(Arc::new(kernel)));
     }
 
-    pub(super) async fn identify(&self, stream: &TcpStream, source: IpAddr, wanted: Wanted) -> Caller {
-        if let Some(kernel) = self.kernel.load_full()
-            && let Some(cgroup) = kernel.cgroup_of(stream)
-        {
-            return self.by_cgroup(&kernel.cgroups, cgroup, wanted).await;
+    pub(super) fn trace(&self, stream: &TcpStream, source: IpAddr) -> Trace {
+        let kernel = self.kernel.load();
+        let cgroup = kernel.as_ref().and_then(|kernel| kernel.cgroup_of(stream));
+        cgroup.map_or(Trace::Source(source), Trace::Cgroup)
+    }
+
+    pub(super) async fn identify(&self, trace: Trace, wanted: Wanted) -> Caller {
+        match trace {
+            Trace::Cgroup(cgroup) => self.by_cgroup(cgroup, wanted).await,
+            Trace::Source(source) if !is_port_forward(source) => self.by_address(source, wanted).await,
+            Trace::Source(_) if self.own.is_meshed() => Caller::Unknown(Unknown::SharedAddress),
+            Trace::Source(_) => Caller::PortForward,
         }
-        if is_port_forward(source) {
-            return if self.own.is_meshed() {
-                Caller::Unknown(Unknown::SharedAddress)
-            } else {
-                Caller::PortForward
-            };
-        }
-        self.by_address(source, wanted).await
     }
 
     /// The pod that a cgroup belongs to, if that is known by now.
@@ -106,11 +113,12 @@ impl Callers {
         known.filter_map(|(_, uid)| PodUid::parse(uid.as_str())).collect()
     }
 
-    async fn by_cgroup(&self, cgroups: &PodCgroups, cgroup: u64, wanted: Wanted) -> Caller {
-        if wanted == Wanted::AtHand {
-            return self.known_by_cgroup(cgroup);
-        }
-        let uid = cgroups.find(cgroup).await;
+    async fn by_cgroup(&self, cgroup: u64, wanted: Wanted) -> Caller {
+        let kernel = match self.kernel.load_full() {
+            Some(kernel) if wanted == Wanted::Certain => kernel,
+            _ => return self.known_by_cgroup(cgroup),
+        };
+        let uid = kernel.cgroups.find(cgroup).await;
         let Some(uid) = uid.and_then(|uid| PodUid::parse(uid.as_str())) else {
             return Caller::Unknown(Unknown::NodeProcess);
         };

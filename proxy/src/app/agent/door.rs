@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::callers::Trace;
 use crate::lifecycle::drain::{Drain, DrainWatch};
 use crate::resolve::scope::{Audience, Caller, Refused};
 
@@ -25,15 +26,8 @@ struct State {
 enum Room {
     Namespace(Arc<str>),
     PortForward,
-    Unknown,
-}
-
-/// What happens to connections of those who may not come in any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Farewell {
-    /// They end after the answers that are on their way.
-    Finish,
-    Cut,
+    /// Nobody had to know who it is.
+    Unknown(Trace),
 }
 
 impl Door {
@@ -49,10 +43,10 @@ impl Door {
     }
 
     /// Decides about a connection; it lives no longer than what this gives says.
-    pub(super) fn admit(&self, caller: &Caller) -> Result<DrainWatch, Refused> {
+    pub(super) fn admit(&self, trace: Trace, caller: &Caller) -> Result<DrainWatch, Refused> {
         let mut state = self.state();
         state.audience.admits(caller)?;
-        let room = Room::of(caller);
+        let room = Room::of(trace, caller);
         if let Some(drain) = state.rooms.get(&room) {
             return Ok(drain.watch());
         }
@@ -74,19 +68,33 @@ impl Door {
     }
 
     /// Says goodbye to those who are in and may not be any more; the others notice nothing.
-    pub(super) fn open_to(&self, audience: &Audience, farewell: Farewell) {
+    /// About those that this gives somebody has to [`decide`](Self::decide).
+    pub(super) fn open_to(&self, audience: &Audience) -> Vec<Trace> {
         let mut state = self.state();
         state.audience = audience.clone();
-        state.rooms.retain(|room, drain| {
-            let stays = room.is_for(audience);
-            if !stays {
-                drain.start();
-                if farewell == Farewell::Cut {
-                    drain.cut();
-                }
+        let mut undecided = Vec::new();
+        state.rooms.retain(|room, drain| match room.is_for(audience) {
+            Some(true) => true,
+            Some(false) => {
+                drain.revoke();
+                false
             }
-            stays
+            None => {
+                undecided.extend(room.trace());
+                true
+            }
         });
+        undecided
+    }
+
+    /// Now it is known who was in without being known, or that it stays unknown.
+    pub(super) fn decide(&self, trace: Trace, caller: &Caller) {
+        let mut state = self.state();
+        if state.audience.admits(caller).is_err()
+            && let Some(drain) = state.rooms.remove(&Room::Unknown(trace))
+        {
+            drain.revoke();
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -95,19 +103,27 @@ impl Door {
 }
 
 impl Room {
-    fn of(caller: &Caller) -> Self {
+    fn of(trace: Trace, caller: &Caller) -> Self {
         match caller {
             Caller::Pod(pod) => Self::Namespace(Arc::clone(&pod.namespace)),
             Caller::PortForward => Self::PortForward,
-            Caller::Unknown(_) => Self::Unknown,
+            Caller::Unknown(_) => Self::Unknown(trace),
         }
     }
 
-    fn is_for(&self, audience: &Audience) -> bool {
+    /// `None` where that has to be found out.
+    fn is_for(&self, audience: &Audience) -> Option<bool> {
         match (audience, self) {
-            (Audience::Cluster, _) | (_, Self::PortForward) => true,
-            (Audience::Namespace(only), Self::Namespace(namespace)) => only == namespace,
-            (Audience::Namespace(_), Self::Unknown) => false,
+            (Audience::Cluster, _) | (_, Self::PortForward) => Some(true),
+            (Audience::Namespace(only), Self::Namespace(namespace)) => Some(only == namespace),
+            (Audience::Namespace(_), Self::Unknown(_)) => None,
+        }
+    }
+
+    fn trace(&self) -> Option<Trace> {
+        match self {
+            Self::Unknown(trace) => Some(*trace),
+            Self::Namespace(_) | Self::PortForward => None,
         }
     }
 }
@@ -126,52 +142,73 @@ mod tests {
         Audience::Namespace("shop".into())
     }
 
+    const TRACE: Trace = Trace::Cgroup(7);
+    const OTHER: Trace = Trace::Cgroup(8);
+
     #[tokio::test]
     async fn only_those_who_lose_their_right_have_to_go() {
         let whole = Drain::new();
         let door = Door::new(Audience::Cluster, whole.clone());
-        let admit = |caller: &Caller| door.admit(caller).unwrap();
+        let admit = |caller: &Caller| door.admit(TRACE, caller).unwrap();
         let of_shop = admit(&from("shop"));
         let of_bank = admit(&from("bank"));
         let forwarded = admit(&Caller::PortForward);
-        let unknown = admit(&Caller::Unknown(Unknown::SharedAddress));
-        door.open_to(&shop(), Farewell::Cut);
-        for (watch, goes) in [
-            (of_shop, false),
-            (of_bank, true),
-            (forwarded, false),
-            (unknown, true),
-        ] {
-            assert_eq!((watch.is_draining(), watch.is_cut()), (goes, goes));
+        assert!(door.open_to(&shop()).is_empty());
+        for (watch, goes) in [(of_shop, false), (of_bank, true), (forwarded, false)] {
+            assert_eq!((watch.is_draining(), watch.is_revoked()), (goes, goes));
+            assert!(!watch.is_cut(), "answers are finished");
         }
-        assert_eq!(door.admit(&from("bank")).unwrap_err(), Refused::OtherNamespace);
+        let again = door.admit(TRACE, &from("bank"));
+        assert_eq!(again.unwrap_err(), Refused::OtherNamespace);
     }
 
     #[tokio::test]
-    async fn http_may_finish_its_answers() {
+    async fn who_was_not_known_is_looked_up_before_it_has_to_go() {
         let whole = Drain::new();
         let door = Door::new(Audience::Cluster, whole.clone());
-        let watch = door.admit(&from("bank")).unwrap();
-        door.open_to(&shop(), Farewell::Finish);
-        assert!(watch.is_draining());
-        assert!(!watch.is_cut());
+        let unknown = Caller::Unknown(Unknown::Pod);
+        let of_shop = door.admit(TRACE, &unknown).unwrap();
+        let of_bank = door.admit(OTHER, &unknown).unwrap();
+        let mut undecided = door.open_to(&shop());
+        undecided.sort();
+        assert_eq!(undecided, [TRACE, OTHER]);
+        assert!(!of_shop.is_revoked() && !of_bank.is_revoked());
+        door.decide(TRACE, &from("shop"));
+        door.decide(OTHER, &from("bank"));
+        assert!(!of_shop.is_revoked());
+        assert!(of_bank.is_revoked());
+    }
+
+    #[tokio::test]
+    async fn who_stays_unknown_has_to_go_unless_the_door_is_open_again() {
+        let whole = Drain::new();
+        let door = Door::new(Audience::Cluster, whole.clone());
+        let unknown = Caller::Unknown(Unknown::SharedAddress);
+        let watch = door.admit(TRACE, &unknown).unwrap();
+        door.open_to(&shop());
+        door.open_to(&Audience::Cluster);
+        door.decide(TRACE, &unknown);
+        assert!(!watch.is_revoked());
+        door.open_to(&shop());
+        door.decide(TRACE, &unknown);
+        assert!(watch.is_revoked());
     }
 
     #[tokio::test]
     async fn who_comes_back_after_the_door_was_opened_again_stays() {
         let whole = Drain::new();
         let door = Door::new(Audience::Cluster, whole.clone());
-        let _before = door.admit(&from("bank")).unwrap();
-        door.open_to(&shop(), Farewell::Cut);
-        door.open_to(&Audience::Cluster, Farewell::Cut);
-        assert!(!door.admit(&from("bank")).unwrap().is_draining());
+        let _before = door.admit(TRACE, &from("bank")).unwrap();
+        door.open_to(&shop());
+        door.open_to(&Audience::Cluster);
+        assert!(!door.admit(TRACE, &from("bank")).unwrap().is_draining());
     }
 
     #[tokio::test]
     async fn the_end_of_the_destination_ends_them_all_and_waits_for_them() {
         let whole = Drain::new();
         let door = Door::new(shop(), whole.clone());
-        let watch = door.admit(&from("shop")).unwrap();
+        let watch = door.admit(TRACE, &from("shop")).unwrap();
         whole.start();
         assert!(watch.is_draining());
         assert_eq!(whole.held(), 1);
@@ -184,7 +221,7 @@ mod tests {
         let whole = Drain::new();
         let door = Door::new(Audience::Cluster, whole.clone());
         for namespace in ["a", "b", "c"] {
-            drop(door.admit(&from(namespace)).unwrap());
+            drop(door.admit(TRACE, &from(namespace)).unwrap());
         }
         assert_eq!(door.state().rooms.len(), 1);
     }

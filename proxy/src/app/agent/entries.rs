@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tracing::{debug, error, info, warn};
 
 use super::board::Board;
-use super::door::{Door, Farewell};
+use super::door::Door;
 use super::gate::{Gate, Way};
 use super::numbers::Numbers;
 use super::plane::{Basis, Planes};
@@ -223,12 +223,11 @@ impl Open {
         self.renew_plane(&common.planes);
         if before.audience != self.entry.audience {
             info!(cr = %self.entry.entrance.cr, audience = ?self.entry.audience, "scope has changed");
-            let farewell = if self.way.endpoint.is_tcp() {
-                Farewell::Cut
-            } else {
-                Farewell::Finish
-            };
-            self.way.door.open_to(&self.entry.audience, farewell);
+            let undecided = self.way.door.open_to(&self.entry.audience);
+            if !undecided.is_empty() {
+                let gate = Arc::clone(&common.gate);
+                tokio::spawn(gate.look_again(undecided, Arc::clone(&self.way)));
+            }
         }
         self.announce(common, table);
     }

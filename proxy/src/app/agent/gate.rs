@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::callers::{Callers, Wanted};
+use super::callers::{Callers, Trace, Wanted};
 use super::door::Door;
 use super::refusals::{At, Reason, Refusal, RefusalLog};
 use crate::accept::{self, Accepted};
@@ -54,9 +54,9 @@ impl Gate {
             Audience::Cluster => Wanted::AtHand,
             Audience::Namespace(_) => Wanted::Certain,
         };
-        let source = accepted.peer.ip();
-        let caller = self.callers.identify(&accepted.stream, source, wanted).await;
-        match way.door.admit(&caller) {
+        let trace = self.callers.trace(&accepted.stream, accepted.peer.ip());
+        let caller = self.callers.identify(trace, wanted).await;
+        match way.door.admit(trace, &caller) {
             Ok(drain) => {
                 way.admitted.fetch_add(1, Ordering::Relaxed);
                 let admitted = Accepted { drain, ..accepted };
@@ -64,6 +64,15 @@ impl Gate {
             }
             Err(refused) => self.refuse(accepted, &way.cr, &caller, refused),
         }
+    }
+
+    /// Decides about those who came in while nobody had to know them.
+    pub(super) async fn look_again(self: Arc<Self>, undecided: Vec<Trace>, way: Arc<Way>) {
+        let decide = async |trace: Trace| {
+            let caller = self.callers.identify(trace, Wanted::Certain).await;
+            way.door.decide(trace, &caller);
+        };
+        futures_util::future::join_all(undecided.into_iter().map(decide)).await;
     }
 
     fn refuse(&self, accepted: Accepted, cr: &CrName, caller: &Caller, refused: Refused) {

@@ -69,7 +69,7 @@ impl HttpService {
 }
 
 /// Opaque bytes both ways, the end of one direction at a time. Only TCP keep-alive
-/// limits the silence.
+/// limits the silence. It has no answer to finish, so it ends with the right to be connected.
 async fn relay_upgraded(from_app: OnUpgrade, from_target: OnUpgrade, app: Arc<AppConnection>) {
     let both = futures_util::future::try_join(from_app, from_target).await;
     let (from_app, from_target) = match both {
@@ -84,7 +84,7 @@ async fn relay_upgraded(from_app: OnUpgrade, from_target: OnUpgrade, app: Arc<Ap
                 app.reset();
             }
         }
-        () = app.drain().cut() => app.reset(),
+        () = app.drain().revoked() => app.reset(),
     }
 }
 

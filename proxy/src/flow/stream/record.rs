@@ -18,7 +18,7 @@ use crate::telemetry::logging::CONNECTION;
 pub(super) enum Verdict {
     NotConnected(connect::Error),
     Relayed(End),
-    /// The destination was removed, or the drain came to its deadline.
+    /// The destination was removed or is no longer for the caller, or the drain came to its deadline.
     Cut,
     /// The task was dropped.
     Forgotten,

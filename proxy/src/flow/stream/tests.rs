@@ -373,7 +373,7 @@ async fn the_deadline_of_a_drain_resets_what_is_open() {
 async fn removing_a_destination_resets_its_connections_at_once() {
     let setup = Setup::new().await;
     let (mut app, mut target) = setup.connect().await;
-    setup.part.cut();
+    setup.part.revoke();
     assert_reset(&mut app).await;
     assert_reset(&mut target).await;
     assert!(!setup.drain.is_draining());

@@ -37,6 +37,8 @@ use crate::resolve::directory::{Cr, CrName, Directory, Speaks};
 use crate::resolve::source::secrets::{self, Writer};
 use crate::telemetry::connections::Connections;
 
+/// How a server changes the protocol.
+const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Somebody of the namespace `shop`, of `bank`, and nobody that is known.
 const SHOP: &str = "127.1.0.1";
@@ -384,12 +386,8 @@ async fn a_narrower_scope_ends_what_others_have_open_and_nothing_else() {
     let mut streams = Vec::new();
     for from in [SHOP, BANK, PORT_FORWARD] {
         let mut stream = connect(from, port).await;
-        stream.write_all(b"hello").await.unwrap();
-        let mut said = [0; 5];
-        timeout(PATIENCE, stream.read_exact(&mut said))
-            .await
-            .unwrap()
-            .unwrap();
+        say(&mut stream, "hello").await;
+        hear(&mut stream, "hello").await;
         streams.push(stream);
     }
     agent.change_cr("my-db", "db", Scope::Namespaced);
@@ -423,6 +421,142 @@ async fn a_destination_that_goes_takes_its_tcp_connections_along() {
     };
     timeout(PATIENCE, gone).await.expect("nobody listens any more");
     assert!(agent.entries.open.is_empty());
+}
+
+/// A server that changes the protocol, and says everything again from then on.
+async fn chat() -> SocketAddr {
+    server(|mut stream| async move {
+        let mut head = [0; 1024];
+        if stream.read(&mut head).await? == 0 {
+            return Ok(());
+        }
+        stream.write_all(AGREED.as_bytes()).await?;
+        let (mut from, mut to) = stream.split();
+        tokio::io::copy(&mut from, &mut to).await.map(drop)
+    })
+    .await
+}
+
+/// How somebody may lose the right to be connected.
+#[derive(Debug, Clone, Copy)]
+enum Loss {
+    Scope,
+    Resource,
+}
+
+impl Agent {
+    fn take_away(&mut self, loss: Loss, name: &str, destination: &str) {
+        match loss {
+            Loss::Scope => self.change_cr(name, destination, Scope::Namespaced),
+            Loss::Resource => self.no_cr(name),
+        }
+    }
+}
+
+async fn say(stream: &mut TcpStream, text: &str) {
+    stream.write_all(text.as_bytes()).await.unwrap();
+}
+
+async fn hear(stream: &mut TcpStream, text: &str) {
+    let mut heard = vec![0; text.len()];
+    let read = timeout(PATIENCE, stream.read_exact(&mut heard));
+    read.await.expect("an answer").unwrap();
+    assert_eq!(String::from_utf8_lossy(&heard), text);
+}
+
+#[tokio::test]
+async fn a_websocket_is_reset_when_its_right_is_lost() {
+    for loss in [Loss::Scope, Loss::Resource] {
+        let mut agent = Agent::new();
+        agent.destination("chat", &http_to(chat().await));
+        let port = agent.cr("my-chat", "chat", Scope::ClusterWide, Speaks::Http);
+        let mut stream = connect(BANK, port).await;
+        say(
+            &mut stream,
+            "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        )
+        .await;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101"), "{loss:?}");
+        say(&mut stream, "hello").await;
+        hear(&mut stream, "hello").await;
+        agent.take_away(loss, "my-chat", "chat");
+        assert_eq!(rest(&mut stream).await, None, "{loss:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_http_answer_is_finished_after_its_right_is_lost_and_nothing_follows() {
+    for loss in [Loss::Scope, Loss::Resource] {
+        let mut agent = Agent::new();
+        let (go_on, gate) = tokio::sync::watch::channel(false);
+        let target = server(move |mut stream| {
+            let mut gate = gate.clone();
+            async move {
+                let mut head = [0; 1024];
+                if stream.read(&mut head).await? > 0 {
+                    stream
+                        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\none")
+                        .await?;
+                    let _ = gate.wait_for(|open| *open).await;
+                    stream.write_all(b"two").await?;
+                }
+                Ok(())
+            }
+        })
+        .await;
+        agent.destination("backend", &http_to(target));
+        let port = agent.cr("my-dest", "backend", Scope::ClusterWide, Speaks::Http);
+        let mut stream = connect(BANK, port).await;
+        say(&mut stream, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"one") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        agent.take_away(loss, "my-dest", "backend");
+        go_on.send_replace(true);
+        assert_eq!(rest(&mut stream).await.as_deref(), Some("two"), "{loss:?}");
+    }
+}
+
+/// The plane of today says nothing about connections of yesterday.
+#[tokio::test]
+async fn what_a_connection_began_as_decides_how_it_ends() {
+    for loss in [Loss::Scope, Loss::Resource] {
+        let mut agent = Agent::new();
+        agent.destination("any", &tcp_to(echo().await));
+        let port = agent.cr("my-any", "any", Scope::ClusterWide, Speaks::Tcp);
+        let mut stream = connect(BANK, port).await;
+        say(&mut stream, "hello").await;
+        hear(&mut stream, "hello").await;
+        agent.destination("any", &http_to(web("any").await));
+        say(&mut stream, "still here").await;
+        hear(&mut stream, "still here").await;
+        agent.take_away(loss, "my-any", "any");
+        assert_eq!(rest(&mut stream).await, None, "{loss:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_became_known_after_it_came_in_stays_and_who_did_not_goes() {
+    const NAMELESS: &str = "127.1.0.4";
+    let mut agent = Agent::new();
+    agent.destination("db", &tcp_to(echo().await));
+    let port = agent.cr("my-db", "db", Scope::ClusterWide, Speaks::Tcp);
+    let mut own = connect(STRANGER, port).await;
+    let mut nameless = connect(NAMELESS, port).await;
+    for stream in [&mut own, &mut nameless] {
+        say(stream, "hello").await;
+        hear(stream, "hello").await;
+    }
+    agent.pod(3, "shop", STRANGER);
+    agent.change_cr("my-db", "db", Scope::Namespaced);
+    assert_eq!(rest(&mut nameless).await, None);
+    say(&mut own, "still here").await;
+    hear(&mut own, "still here").await;
 }
 
 #[tokio::test]
