@@ -23,7 +23,7 @@ use tracing::{Instrument as _, Span, warn};
 use self::endpoint::Beginning;
 use crate::accept::Accepted;
 use crate::lifecycle::workers::Workers;
-use crate::telemetry::connections::{self, Listed};
+use crate::telemetry::connections::{self, About, Listed};
 
 /// Lets a worker serve one connection to the endpoint whose listener accepted it.
 #[expect(
@@ -65,7 +65,11 @@ async fn serve(accepted: Accepted, endpoint: Arc<Endpoint>) {
             // A connection that began as HTTP stays that, also if the destination becomes another type.
             let resolve = move |head: &::http::HeaderMap| {
                 entry.touch();
-                endpoint.resolve(head)
+                let resolved = endpoint.resolve(head);
+                if let Ok(service) = &resolved {
+                    entry.lead_to(service.destination());
+                }
+                resolved
             };
             http::serve_connection(stream, peer, resolve, drain).await;
             drop((listed, permit));
@@ -75,9 +79,15 @@ async fn serve(accepted: Accepted, endpoint: Arc<Endpoint>) {
 
 /// Among the open connections. Each request may lead to another target.
 fn list(id: u64, peer: SocketAddr, endpoint: &Endpoint) -> Listed {
-    let connections = &endpoint.parts().tcp.connections;
-    let (destination, target) = (endpoint.label().to_string(), "-".to_owned());
-    let listed = connections.open(connections::HTTP, id, destination, peer, target);
+    let parts = endpoint.parts();
+    let listed = parts.tcp.connections.open(About {
+        id,
+        protocol: connections::HTTP,
+        cr: parts.tcp.behalf.as_deref().map(Behalf::to_string),
+        destination: endpoint.label().to_string(),
+        source: peer,
+        target: "-".to_owned(),
+    });
     listed.entry().set_state(connections::State::Open);
     listed
 }

@@ -14,7 +14,7 @@ use transparent_proxy::admin::probes::{Hook, HookState};
 use transparent_proxy::admin::socket::{self, Answers};
 use transparent_proxy::config::kubernetes::Scope;
 use transparent_proxy::lifecycle::drain::Drain;
-use transparent_proxy::telemetry::connections::{Connections, Snapshot};
+use transparent_proxy::telemetry::connections::{About, Connections, Snapshot};
 
 use crate::harness::binary;
 use crate::harness::node::privileged;
@@ -90,7 +90,14 @@ impl Running {
         let folder = tempfile::tempdir().expect("a folder");
         let connections = Connections::default();
         let source = "10.244.1.9:4711".parse().unwrap();
-        let listed = connections.open("tcp", 7, "shop/db".into(), source, "db.example:5432".into());
+        let listed = connections.open(About {
+            id: 7,
+            protocol: "tcp",
+            cr: Some("shop/my-db".into()),
+            destination: "db".into(),
+            source,
+            target: "db.example:5432".into(),
+        });
         let listener = socket::bind(folder.path()).expect("a socket");
         let answers = Arc::new(Fake(connections));
         tokio::spawn(socket::serve(listener, answers, Drain::new().signal()));
@@ -160,19 +167,20 @@ async fn open_connections_are_listed() {
     let running = Running::start();
     let said = text(&running.ask(&["connections"]).stdout);
     let row = said.lines().nth(1).expect("a row").split_whitespace();
-    let row: Vec<&str> = row.take(6).collect();
+    let row: Vec<&str> = row.take(7).collect();
     let wanted = [
         "7",
         "tcp",
         "10.244.1.9:4711",
-        "shop/db",
+        "shop/my-db",
+        "db",
         "db.example:5432",
         "dialling",
     ];
     assert_eq!(row, wanted);
     let output = running.ask(&["connections", "--format", "json"]);
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(json[0]["destination"], "shop/db");
+    assert_eq!(json[0]["cr"], "shop/my-db");
 }
 
 #[tokio::test(flavor = "multi_thread")]

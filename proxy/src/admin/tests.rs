@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::accept;
 use crate::lifecycle::drain::Drain;
+use crate::telemetry::connections::About;
 use crate::telemetry::logging;
 
 struct Server {
@@ -180,9 +181,14 @@ async fn a_draining_process_still_answers() {
 async fn open_connections_are_listed() {
     let server = start();
     let source = SocketAddr::from(([127, 0, 0, 1], 4711));
-    let _listed = server
-        .connections
-        .open("tcp", 1, "db".into(), source, "db.example:5432".into());
+    let _listed = server.connections.open(About {
+        id: 1,
+        protocol: "tcp",
+        cr: None,
+        destination: "db".into(),
+        source,
+        target: "db.example:5432".into(),
+    });
     let json = server.get("/debug/connections", "*/*").await;
     assert!(
         json.contains(r#""source": "127.0.0.1:4711""#) && json.contains(r#""state": "dialling""#),

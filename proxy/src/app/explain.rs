@@ -65,6 +65,7 @@ fn table(open: &[Snapshot]) -> String {
         "ID",
         "PROTOCOL",
         "SOURCE",
+        "RESOURCE",
         "DESTINATION",
         "TARGET",
         "STATE",
@@ -79,6 +80,7 @@ fn table(open: &[Snapshot]) -> String {
             one.id.to_string(),
             one.protocol.to_string(),
             one.source.to_string(),
+            one.cr.clone().unwrap_or_else(|| "-".to_owned()),
             one.destination.clone(),
             one.target.clone(),
             one.state.as_str().to_owned(),
@@ -95,7 +97,7 @@ fn table(open: &[Snapshot]) -> String {
             .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let line = |row: &[String; 10]| {
+    let line = |row: &[String; 11]| {
         let cells: Vec<String> = row
             .iter()
             .zip(&widths)
@@ -135,7 +137,8 @@ mod tests {
         let one = Snapshot {
             id: 7,
             protocol: "tcp".into(),
-            destination: "shop/db".into(),
+            cr: Some("shop/my-db".into()),
+            destination: "db".into(),
             source: "10.244.1.9:4711".parse().unwrap(),
             target: "db.example:5432".into(),
             state: State::AppEnded,
@@ -145,8 +148,8 @@ mod tests {
             bytes_from_target: Some(20 << 20),
         };
         insta::assert_snapshot!(table(&[one]), @r"
-        ID  PROTOCOL  SOURCE           DESTINATION  TARGET           STATE      AGE     IDLE   FROM APP  FROM TARGET
-        7   tcp       10.244.1.9:4711  shop/db      db.example:5432  app-ended  61.0 s  0.5 s  500 B     20 MiB
+        ID  PROTOCOL  SOURCE           RESOURCE    DESTINATION  TARGET           STATE      AGE     IDLE   FROM APP  FROM TARGET
+        7   tcp       10.244.1.9:4711  shop/my-db  db           db.example:5432  app-ended  61.0 s  0.5 s  500 B     20 MiB
         ");
     }
 }

@@ -123,6 +123,11 @@ impl HttpService {
         })
     }
 
+    /// Its name.
+    pub(in crate::flow) fn destination(&self) -> &str {
+        self.named.destination()
+    }
+
     /// Requests so far, of all services of the same name.
     fn received(&self) -> u64 {
         self.named.metrics.total()

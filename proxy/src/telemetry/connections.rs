@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -14,14 +15,24 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, Default)]
 pub struct Connections(Arc<Mutex<HashMap<u64, Arc<Entry>>>>);
 
-/// One connection. The counters have one writer, the task of the connection.
-#[derive(Debug)]
-pub struct Entry {
+/// What is known of a connection from its beginning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
     pub id: u64,
     pub protocol: &'static str,
+    /// `<namespace>/<name>` of the Destination CR, where there are such.
+    pub cr: Option<String>,
     pub destination: String,
     pub source: SocketAddr,
     pub target: String,
+}
+
+/// One connection. The counters have one writer, the task of the connection.
+#[derive(Debug)]
+pub struct Entry {
+    pub about: About,
+    /// The destination that the last request selected, if it is another one.
+    selected: ArcSwapOption<String>,
     opened: Instant,
     state: AtomicU8,
     /// Milliseconds after `opened` at which a byte was moved last.
@@ -73,6 +84,8 @@ pub struct Listed {
 pub struct Snapshot {
     pub id: u64,
     pub protocol: Cow<'static, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cr: Option<String>,
     pub destination: String,
     pub source: SocketAddr,
     pub target: String,
@@ -89,20 +102,11 @@ pub const HTTP: &str = "http";
 
 impl Connections {
     /// Adds a connection that is about to be made.
-    pub fn open(
-        &self,
-        protocol: &'static str,
-        id: u64,
-        destination: String,
-        source: SocketAddr,
-        target: String,
-    ) -> Listed {
+    pub fn open(&self, about: About) -> Listed {
+        let id = about.id;
         let entry = Arc::new(Entry {
-            id,
-            protocol,
-            destination,
-            source,
-            target,
+            about,
+            selected: ArcSwapOption::empty(),
             opened: Instant::now(),
             state: AtomicU8::new(State::Dialling as u8),
             active: AtomicU64::new(0),
@@ -139,6 +143,15 @@ impl Connections {
 }
 
 impl Entry {
+    /// A request leads there. Behind a gateway, only requests know where.
+    pub fn lead_to(&self, destination: &str) {
+        let before = self.selected.load();
+        let before = before.as_deref().unwrap_or(&self.about.destination);
+        if before != destination {
+            self.selected.store(Some(Arc::new(destination.to_owned())));
+        }
+    }
+
     /// Something happened, whatever it was.
     pub fn touch(&self) {
         self.moved(Direction::FromApp, 0, Instant::now());
@@ -176,7 +189,7 @@ impl Entry {
     }
 
     fn counted(&self, direction: Direction) -> Option<u64> {
-        (self.protocol != HTTP).then(|| self.bytes(direction))
+        (self.about.protocol != HTTP).then(|| self.bytes(direction))
     }
 
     fn state(&self) -> State {
@@ -189,12 +202,22 @@ impl Entry {
     }
 
     fn snapshot(&self, now: Instant) -> Snapshot {
+        let About {
+            id,
+            protocol,
+            cr,
+            destination,
+            source,
+            target,
+        } = self.about.clone();
+        let selected = self.selected.load();
         Snapshot {
-            id: self.id,
-            protocol: self.protocol.into(),
-            destination: self.destination.clone(),
-            source: self.source,
-            target: self.target.clone(),
+            id,
+            protocol: protocol.into(),
+            cr,
+            destination: selected.as_deref().cloned().unwrap_or(destination),
+            source,
+            target,
             state: self.state(),
             age_seconds: now.duration_since(self.opened).as_secs_f64(),
             idle_seconds: now.duration_since(self.last_active()).as_secs_f64(),
@@ -212,7 +235,7 @@ impl Listed {
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        self.table.table().remove(&self.entry.id);
+        self.table.table().remove(&self.entry.about.id);
     }
 }
 
@@ -224,11 +247,33 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
+    fn about(protocol: &'static str) -> About {
+        About {
+            id: 7,
+            protocol,
+            cr: Some("shop/my-db".into()),
+            destination: "db".into(),
+            source: SocketAddr::from(([127, 0, 0, 1], 4000)),
+            target: "db.example:5432".into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_behind_a_gateway_shows_where_its_last_request_went() {
+        let connections = Connections::default();
+        let listed = connections.open(about(HTTP));
+        let shown = || connections.snapshot()[0].destination.clone();
+        for (leads_to, shows) in [("db", "db"), ("one", "one"), ("two", "two"), ("db", "db")] {
+            listed.entry().lead_to(leads_to);
+            assert_eq!(shown(), shows);
+        }
+        assert_eq!(connections.snapshot()[0].cr.as_deref(), Some("shop/my-db"));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_open_connection_is_listed_until_it_ends() {
         let connections = Connections::default();
-        let source = SocketAddr::from(([127, 0, 0, 1], 4000));
-        let listed = connections.open("tcp", 7, "db".into(), source, "db.example:5432".into());
+        let listed = connections.open(about("tcp"));
         tokio::time::advance(Duration::from_secs(2)).await;
         listed.entry().moved(Direction::FromApp, 5, Instant::now());
         listed.entry().set_state(State::Open);

@@ -126,7 +126,7 @@ pub fn commands_on_a_node_say_who_connects_who_may_not_and_what_is_missing(world
         let list = say(&["connections"]);
         let source = format!("{}:", pod.address());
         let ours = |one: &Value| {
-            one["destination"] == "shop/echo"
+            one["cr"] == "shop/echo"
                 && one["source"]
                     .as_str()
                     .is_some_and(|text| text.starts_with(&source))

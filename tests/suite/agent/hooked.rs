@@ -203,3 +203,44 @@ async fn explain_tells_what_is_served_and_who_was_refused() {
     );
     assert_eq!(explain("another")["resource"], Value::Null);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_connections_are_listed_by_resource_and_destination() {
+    if !node::privileged() {
+        return;
+    }
+    let (node, _) = node_with_destination(ApiServer::shared().await).await;
+    let shop = node.shop.clone();
+    let pod = node.pod(&shop, "app", SHOP).await;
+    node.secret("db", json!({"Type": "TCP", "Address": node.echo()}))
+        .await;
+    let db = node.destination("my-db", to("db"), "tcp").await.virtual_address;
+    let gateway = node.destination("gateway", to("*"), "http").await.virtual_address;
+    let agent = node.agent("agent-connections").start();
+    let mut stream = pod.run(|| TcpStream::connect(db)).unwrap();
+    stream.write_all(b"hello").unwrap();
+    expect(&mut stream, "hello");
+    let mut http = pod.run(|| TcpStream::connect(gateway)).unwrap();
+    http.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nX-Destination-Name: backend\r\n\r\n")
+        .unwrap();
+    expect(&mut http, "HTTP/1.1 200 OK");
+    let listed: Vec<_> = agent
+        .connections()
+        .into_iter()
+        .map(|one| {
+            (
+                one["cr"].clone(),
+                one["destination"].clone(),
+                one["source"].clone(),
+            )
+        })
+        .collect();
+    let from = |stream: &TcpStream| json!(stream.local_addr().unwrap().to_string());
+    assert_eq!(
+        listed,
+        [
+            (json!(format!("{shop}/my-db")), json!("db"), from(&stream)),
+            (json!(format!("{shop}/gateway")), json!("backend"), from(&http)),
+        ]
+    );
+}

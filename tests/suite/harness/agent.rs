@@ -607,14 +607,24 @@ impl Running {
 
     /// What the agent reports about a Destination CR to the command.
     pub fn explain(&self, cr: &str) -> Value {
+        self.say(&["explain", cr])["report"].clone()
+    }
+
+    /// What the command lists as open.
+    pub fn connections(&self) -> Vec<Value> {
+        let listed = self.say(&["connections"]);
+        listed.as_array().expect("a list").clone()
+    }
+
+    fn say(&self, words: &[&str]) -> Value {
         let output = binary::command()
-            .args(["explain", cr, "--format", "json", "--run"])
+            .args(words)
+            .args(["--format", "json", "--run"])
             .arg(self.folder.path())
             .output()
             .expect("transparent-proxy starts");
-        let answer: Value = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
-        answer["report"].clone()
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
     }
 
     /// The lines of the log since the start.

@@ -4,7 +4,7 @@ use super::*;
 use crate::admin::explain::{Agent, ApiServer, Counters, Destination};
 use crate::admin::probes::{Hook, HookState};
 use crate::lifecycle::drain::Drain;
-use crate::telemetry::connections::Connections;
+use crate::telemetry::connections::{About, Connections};
 
 struct Fake(Connections);
 
@@ -85,11 +85,16 @@ async fn an_agent_explains_and_lists_its_connections() {
     assert_eq!(report, Fake(Connections::default()).explain("shop", "my-dest"));
     assert_eq!(connections(server.folder.path()).await.unwrap(), []);
     let source = SocketAddr::from(([10, 244, 1, 9], 4711));
-    let _listed = server
-        .connections
-        .open("tcp", 1, "shop/db".into(), source, "db.example:5432".into());
+    let _listed = server.connections.open(About {
+        id: 1,
+        protocol: "tcp",
+        cr: Some("shop/my-db".into()),
+        destination: "db".into(),
+        source,
+        target: "db.example:5432".into(),
+    });
     let open = connections(server.folder.path()).await.unwrap();
-    assert_eq!((open.len(), &*open[0].destination), (1, "shop/db"));
+    assert_eq!((open.len(), open[0].cr.as_deref()), (1, Some("shop/my-db")));
 }
 
 #[tokio::test]

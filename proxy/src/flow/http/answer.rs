@@ -39,6 +39,10 @@ impl Named {
         }
     }
 
+    pub(super) fn destination(&self) -> &str {
+        &self.destination
+    }
+
     /// Asked for, or at a level at which everything is told.
     fn logs_requests(&self) -> bool {
         self.access_log || tracing::enabled!(tracing::Level::DEBUG)

@@ -10,7 +10,7 @@ use crate::connect;
 use crate::flow::behalf::Behalf;
 use crate::relay::tcp::{End, Side};
 use crate::resolve::destination::{DestinationName, TcpDestination};
-use crate::telemetry::connections::{Direction, Entry, Listed, State};
+use crate::telemetry::connections::{About, Direction, Entry, Listed, State};
 use crate::telemetry::logging::CONNECTION;
 
 /// How a connection ended.
@@ -43,7 +43,14 @@ impl Record {
         parts.metrics.total.inc();
         parts.metrics.open.inc();
         Self {
-            listed: parts.connections.open("tcp", id, name.to_string(), peer, target),
+            listed: parts.connections.open(About {
+                id,
+                protocol: "tcp",
+                cr: parts.behalf.as_deref().map(Behalf::to_string),
+                destination: name.to_string(),
+                source: peer,
+                target,
+            }),
             metrics: parts.metrics.clone(),
             behalf: parts.behalf.clone(),
             finished: false,
@@ -79,11 +86,11 @@ impl Record {
             }
             verdict => info!(
                 target: CONNECTION,
-                conn_id = entry.id,
-                client.addr = %entry.source,
-                destination = %entry.destination,
+                conn_id = entry.about.id,
+                client.addr = %entry.about.source,
+                destination = %entry.about.destination,
                 cr = self.behalf.as_deref().map(tracing::field::display),
-                server = %entry.target,
+                server = %entry.about.target,
                 result = verdict.label(),
                 bytes_from_app = from_app,
                 bytes_from_target = from_target,
@@ -103,11 +110,11 @@ impl Drop for Record {
 fn log_not_connected(entry: &Entry, behalf: Option<&Behalf>, failure: &connect::Error) {
     error!(
         target: CONNECTION,
-        conn_id = entry.id,
-        client.addr = %entry.source,
-        destination = %entry.destination,
+        conn_id = entry.about.id,
+        client.addr = %entry.about.source,
+        destination = %entry.about.destination,
         cr = behalf.map(tracing::field::display),
-        server = %entry.target,
+        server = %entry.about.target,
         result = connect_label(failure),
         error = std::error::Error::source(failure).map(tracing::field::display),
         duration = ?entry.age(),
