@@ -50,9 +50,9 @@ fn report() -> Report {
 }
 
 fn service(name: &str) -> Service {
-    let entry = |address: &str| KernelEntry {
+    let entry = |address: &str, proxy: &str| KernelEntry {
         virtual_address: address.parse().unwrap(),
-        redirected_to: Some("10.244.1.7:10001".parse().unwrap()),
+        redirected_to: Some(proxy.parse().unwrap()),
         namespace_number: 3,
     };
     Service {
@@ -62,7 +62,10 @@ fn service(name: &str) -> Service {
         target_port: 10001,
         protocol: "http".into(),
         listener: Listener::Open,
-        kernel: vec![entry("10.96.0.7:80"), entry("[fd00:96::7]:80")],
+        kernel: vec![
+            entry("10.96.0.7:80", "10.244.1.7:10001"),
+            entry("[fd00:96::7]:80", "[fd00:244:1::7]:10001"),
+        ],
     }
 }
 
