@@ -58,7 +58,7 @@ use self::running::{HookTask, Running};
 use self::settings::{connection_limits, decided, secret_namespaces, wants_hook};
 use self::status::Status;
 use self::tasks::Tasks;
-use super::{in_cluster, memory, parts};
+use super::{in_cluster, parts};
 use crate::accept::{self, Limits};
 use crate::admin::probes::Probes;
 use crate::admin::socket;
@@ -80,7 +80,6 @@ use crate::telemetry::registry::{Metrics, scopes};
 const COMPONENT: &str = "http-proxy";
 
 pub fn run(arguments: &cli::Agent) -> anyhow::Result<ExitCode> {
-    memory::keep_to_this_process().context("memory cannot be kept out of core files")?;
     let descriptors = accept::raise_descriptor_limit().context("the limit of open files cannot be raised")?;
     in_cluster::run(COMPONENT, &arguments.cluster, |settings| {
         serve(arguments, Arc::new(settings), descriptors.now)

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::memory;
 use crate::accept;
 use crate::admin::probes::{self, Probes};
 use crate::admin::{Fact, metrics};
@@ -34,6 +35,7 @@ pub(super) fn run<F>(
 where
     F: Future<Output = anyhow::Result<ExitCode>>,
 {
+    memory::keep_to_this_process().context("memory cannot be kept out of core files")?;
     keep_to_small_pages();
     let settings = File::read(&arguments.config)?;
     let log = start_log(component, &settings)?;
