@@ -5,6 +5,8 @@
 //! at a deadline. A [`Drain::child`] does the same for a part, such as one destination:
 //! it ends on its own or together with its parent.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use smallvec::{SmallVec, smallvec};
@@ -43,6 +45,8 @@ pub enum Drained {
 /// Tells of the drain without keeping anybody waiting: for servers that answer to the very end.
 #[derive(Debug, Clone)]
 pub struct DrainSignal {
+    /// The process as a whole leaves, so parts have no flag of their own: every answer asks.
+    leaving: Arc<AtomicBool>,
     draining: CancellationToken,
     revoked: CancellationToken,
     cut: CancellationToken,
@@ -52,6 +56,7 @@ impl Drain {
     pub fn new() -> Self {
         Self {
             signal: DrainSignal {
+                leaving: Arc::default(),
                 draining: CancellationToken::new(),
                 revoked: CancellationToken::new(),
                 cut: CancellationToken::new(),
@@ -75,6 +80,12 @@ impl Drain {
 
     pub fn signal(&self) -> DrainSignal {
         self.signal.clone()
+    }
+
+    /// Says, for this drain and all that it has to do with, that it will be started: answers close their
+    /// connections, so that nobody keeps one for a request that comes too late. Nothing else ends.
+    pub fn leave(&self) {
+        self.signal.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Asks for an orderly end: nothing new is begun, what runs is finished.
@@ -168,6 +179,11 @@ impl DrainSignal {
 }
 
 impl DrainWatch {
+    /// Whether a drain is to come, see [`Drain::leave`].
+    pub fn is_leaving(&self) -> bool {
+        self.signal.leaving.load(Ordering::Relaxed)
+    }
+
     /// Resolves when an orderly end is asked for.
     pub async fn draining(&self) {
         self.signal.draining().await;
@@ -201,6 +217,7 @@ impl DrainWatch {
         let above = self.alive.iter().map(|token| token.task_tracker().clone());
         Drain {
             signal: DrainSignal {
+                leaving: Arc::clone(&self.signal.leaving),
                 draining: self.signal.draining.child_token(),
                 revoked: self.signal.revoked.child_token(),
                 cut: self.signal.cut.child_token(),
@@ -212,8 +229,6 @@ impl DrainWatch {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]

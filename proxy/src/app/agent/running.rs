@@ -93,10 +93,11 @@ impl Running<'_> {
 
     /// The hook first, so that others get what is new; then what is open may finish.
     pub(super) async fn stop(self) {
+        let drain = self.agent.drain;
+        drain.leave();
         if let Some(hook) = self.hook {
             hook.stop().await;
         }
-        let drain = self.agent.drain;
         let deadline = self.agent.settings.drain_seconds.duration();
         let finishing = async {
             tokio::time::sleep(LINGER).await;

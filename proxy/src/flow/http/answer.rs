@@ -115,9 +115,18 @@ pub(super) async fn answer(
         }
     };
     match turn {
-        Some(turn) => keep_turn(response, turn),
+        Some(turn) => keep_turn(closing(response, &app), turn),
         None => response,
     }
+}
+
+/// Of a process that is about to end, the application's next request goes to another one.
+fn closing(mut response: Response<ResponseBody>, app: &AppConnection) -> Response<ResponseBody> {
+    if app.drain().is_leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
 }
 
 /// What the framing's guard has to say against the request goes before everything else.

@@ -718,6 +718,26 @@ async fn the_end_of_the_agent_waits_for_open_connections() {
     assert_eq!(drained, crate::lifecycle::drain::Drained::Finished);
 }
 
+/// Others take over meanwhile. Closed when it is not in use, a connection would take a request along that is on
+/// its way.
+#[tokio::test]
+async fn an_agent_that_is_about_to_end_answers_and_closes() {
+    let mut agent = Agent::new();
+    agent.destination("backend", &http_to(web("backend").await));
+    let port = agent.cr("my-dest", "backend", Scope::Namespaced, Speaks::Http);
+    let mut before = connect(SHOP, port).await;
+    say(&mut before, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    hear(&mut before, "HTTP/1.1 200 OK\r\n").await;
+    agent.drain.leave();
+    let mut after = connect(SHOP, port).await;
+    for stream in [&mut before, &mut after] {
+        say(stream, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let answer = rest(stream).await.expect("no reset");
+        assert!(answer.contains("onnection: close\r\n"), "{answer}");
+        assert!(answer.ends_with("backend"), "{answer}");
+    }
+}
+
 #[test]
 fn a_virtual_ip_leads_to_the_own_address_of_its_family() {
     let entry = |addresses: &[&str], audience| Entry {
