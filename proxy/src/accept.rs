@@ -3,7 +3,7 @@
 mod limits;
 mod listener;
 
-pub use limits::{Limits, LimitsConfig, Permit};
+pub use limits::{Exceeded, Limits, LimitsConfig, Permit, Usage};
 pub use listener::{DescriptorLimit, bind, keepalive, raise_descriptor_limit};
 
 use std::future::Future;
@@ -79,6 +79,24 @@ impl Accepted<std::net::TcpStream> {
     }
 }
 
+/// What a listener asks about its connections.
+pub trait Bounds: Send + Sync {
+    /// Those in force now.
+    fn limits(&self) -> Arc<Limits>;
+
+    /// A connection over a limit, which is about to be reset.
+    fn refused(&self, _stream: &TcpStream, _peer: SocketAddr, _limit: Exceeded) {}
+
+    /// Nothing is accepted here until there is room again.
+    fn waits(&self) {}
+}
+
+impl Bounds for Arc<Limits> {
+    fn limits(&self) -> Arc<Limits> {
+        Arc::clone(self)
+    }
+}
+
 /// Accepts connections until the drain begins, and runs `handler` for each in a task of its own.
 ///
 /// # Guarantees
@@ -87,20 +105,22 @@ impl Accepted<std::net::TcpStream> {
 ///   [`bind`], on those whose handshake came after this call).
 /// - A connection over a limit is reset and counted.
 /// - Lack of descriptors or memory pauses the loop, nothing ends it but the drain.
-pub async fn serve<H, F>(listener: TcpListener, limits: Arc<Limits>, drain: DrainWatch, handler: H)
+pub async fn serve<B, H, F>(listener: TcpListener, bounds: B, drain: DrainWatch, handler: H)
 where
+    B: Bounds,
     H: Fn(Accepted) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
     if let Err(error) = listener::prepare(&SockRef::from(&listener)) {
         warn!(%error, "socket options of a listener cannot be set");
     }
-    accept_loop(&listener, &limits, &drain, handler).await;
+    accept_loop(&listener, &bounds, &drain, handler).await;
 }
 
-async fn accept_loop<L, H, F>(listener: &L, limits: &Arc<Limits>, drain: &DrainWatch, handler: H)
+async fn accept_loop<L, B, H, F>(listener: &L, bounds: &B, drain: &DrainWatch, handler: H)
 where
     L: Listener,
+    B: Bounds,
     H: Fn(Accepted) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
@@ -109,19 +129,19 @@ where
         let accepted = tokio::select! {
             biased;
             () = drain.draining() => return,
-            accepted = accept_in_room(listener, limits) => accepted,
+            accepted = accept_in_room(listener, bounds) => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
                 back_off.recovered();
-                admit(stream, canonical(peer), limits, drain, &handler);
+                admit(stream, canonical(peer), bounds, drain, &handler);
             }
             Err(error) if concerns_one_connection(&error) => {
                 debug!(%error, "a connection ended before accept");
             }
             Err(error) => {
                 let rest = back_off.failed(&error);
-                limits.count_paused();
+                bounds.limits().count_paused();
                 tokio::select! {
                     () = drain.draining() => return,
                     () = tokio::time::sleep(rest) => {}
@@ -131,20 +151,30 @@ where
     }
 }
 
-async fn accept_in_room<L: Listener>(listener: &L, limits: &Limits) -> io::Result<(TcpStream, SocketAddr)> {
-    limits.room().await;
+async fn accept_in_room<L, B>(listener: &L, bounds: &B) -> io::Result<(TcpStream, SocketAddr)>
+where
+    L: Listener,
+    B: Bounds,
+{
+    let limits = bounds.limits();
+    if limits.is_full() {
+        bounds.waits();
+        limits.room().await;
+    }
     listener.accept().await
 }
 
-fn admit<H, F>(stream: TcpStream, peer: SocketAddr, limits: &Arc<Limits>, drain: &DrainWatch, handler: &H)
+fn admit<B, H, F>(stream: TcpStream, peer: SocketAddr, bounds: &B, drain: &DrainWatch, handler: &H)
 where
+    B: Bounds,
     H: Fn(Accepted) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
-    let permit = match limits.admit(peer.ip()) {
+    let permit = match bounds.limits().admit(peer.ip()) {
         Ok(permit) => permit,
         Err(limit) => {
             debug!(client.addr = %peer, %limit, "connection over the limit is reset");
+            bounds.refused(&stream, peer, limit);
             reset(stream);
             return;
         }

@@ -40,6 +40,7 @@ impl Answers for Fake {
             callers: vec![],
             refusals: vec![],
             counters: Counters::default(),
+            limits: None,
         }
     }
 

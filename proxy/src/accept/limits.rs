@@ -5,12 +5,15 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::warn;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsConfig {
@@ -50,6 +53,9 @@ impl Default for LimitsConfig {
     }
 }
 
+/// A line about a lack of descriptors at most so often.
+const QUIET: Duration = Duration::from_secs(10);
+
 /// Counts the open connections of a plane, over all of its listeners.
 #[derive(Debug)]
 pub struct Limits {
@@ -59,27 +65,62 @@ pub struct Limits {
     released: Notify,
     refused: Family<RefusedLabels, Counter>,
     paused: Counter,
+    told: Mutex<Option<Instant>>,
+}
+
+/// How a plane stands to its limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    pub open: usize,
+    /// The tighter one of those for all sources together.
+    pub at_most: Option<usize>,
+    /// Since the start.
+    pub refused: u64,
+    pub pauses: u64,
+}
+
+impl Usage {
+    pub fn is_full(&self) -> bool {
+        self.at_most.is_some_and(|at_most| self.open >= at_most)
+    }
 }
 
 /// The limit that a connection would exceed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Exceeded {
     PerSource,
     Total,
 }
 
-impl fmt::Display for Exceeded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Exceeded {
+    const ALL: [Self; 2] = [Self::PerSource, Self::Total];
+
+    /// Label of metrics, field of the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::PerSource => "per_source",
             Self::Total => "total",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Exceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefusedLabels {
     limit: &'static str,
+}
+
+impl RefusedLabels {
+    fn of(limit: Exceeded) -> Self {
+        Self {
+            limit: limit.as_str(),
+        }
+    }
 }
 
 /// One open connection.
@@ -99,6 +140,7 @@ impl Limits {
             released: Notify::new(),
             refused: Family::default(),
             paused: Counter::default(),
+            told: Mutex::default(),
         })
     }
 
@@ -123,11 +165,7 @@ impl Limits {
     /// Counts a connection, unless a limit is reached.
     pub fn admit(self: &Arc<Self>, source: IpAddr) -> Result<Permit, Exceeded> {
         self.try_admit(source).inspect_err(|limit| {
-            let limit = match limit {
-                Exceeded::PerSource => "per_source",
-                Exceeded::Total => "total",
-            };
-            self.refused.get_or_create(&RefusedLabels { limit }).inc();
+            self.refused.get_or_create(&RefusedLabels::of(*limit)).inc();
         })?;
         Ok(Permit {
             limits: Arc::clone(self),
@@ -135,18 +173,51 @@ impl Limits {
         })
     }
 
+    pub fn usage(&self) -> Usage {
+        let LimitsConfig { total, pause_at, .. } = self.config;
+        let refused = |limit| self.refused.get(&RefusedLabels::of(limit)).map_or(0, |n| n.get());
+        Usage {
+            open: self.open(),
+            at_most: total.into_iter().chain(pause_at).min(),
+            refused: Exceeded::ALL.map(refused).iter().sum(),
+            pauses: self.paused.get(),
+        }
+    }
+
+    /// Whether nothing may be accepted until a connection ends.
+    pub(super) fn is_full(&self) -> bool {
+        self.config
+            .pause_at
+            .is_some_and(|pause_at| self.open() >= pause_at)
+    }
+
     /// Resolves when a connection may be accepted.
     pub(super) async fn room(&self) {
-        let Some(pause_at) = self.config.pause_at else {
-            return;
-        };
+        self.count_paused();
+        if self.is_to_be_told() {
+            warn!(
+                open = self.open(),
+                "accepting pauses: there are no descriptors for more connections"
+            );
+        }
         loop {
             let released = self.released.notified();
-            if self.open() < pause_at {
+            if !self.is_full() {
                 return;
             }
             released.await;
         }
+    }
+
+    /// All listeners wait together, and again and again.
+    fn is_to_be_told(&self) -> bool {
+        let now = Instant::now();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_some_and(|told| now - told < QUIET) {
+            return false;
+        }
+        *told = Some(now);
+        true
     }
 
     pub(super) fn count_paused(&self) {

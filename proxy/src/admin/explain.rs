@@ -4,6 +4,7 @@
 //! from the report alone, see [`Report::findings`], so that every case can be tested.
 
 mod findings;
+mod refused;
 mod text;
 
 pub use findings::{Finding, State};
@@ -34,6 +35,8 @@ pub struct Report {
     /// The newest first.
     pub refusals: Vec<Refusal>,
     pub counters: Counters,
+    /// None where nothing is served.
+    pub limits: Option<Limits>,
 }
 
 /// Who answers.
@@ -166,11 +169,34 @@ pub struct Refusal {
     pub seconds_ago: u64,
     /// `<namespace>/<pod>`, or in words.
     pub who: String,
-    pub reason: String,
+    pub reason: Reason,
     /// How often, if more than one in a row were alike.
     pub times: u64,
     /// At connect(2), before there was a connection; otherwise it was reset.
     pub at_connect: bool,
+}
+
+/// As in metrics and logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    OtherNamespace,
+    NodeProcess,
+    UnknownPod,
+    SharedAddress,
+    UnknownAddress,
+    Port,
+    Udp,
+    PerSource,
+    Total,
+}
+
+/// Of all destinations of one plane together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    pub open: u64,
+    pub at_most: Option<u64>,
 }
 
 /// Since this agent has started.
@@ -183,6 +209,8 @@ pub struct Counters {
     /// Requests or connections that the proxy answered or ended with an error of its own.
     pub errors: u64,
     pub refused: u64,
+    /// How often new connections had to wait until others ended.
+    pub waits: u64,
 }
 
 #[cfg(test)]

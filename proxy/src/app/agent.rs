@@ -20,6 +20,7 @@ mod feeds;
 mod gate;
 mod hook;
 mod identities;
+mod limits;
 mod numbers;
 mod plane;
 mod pod_table;
@@ -49,17 +50,18 @@ use self::entries::{Common, Entries};
 use self::feeds::{Feeds, Known, OwnPod};
 use self::gate::Gate;
 use self::hook::{HookState, Keeper, Loaded};
+use self::limits::PlaneLimits;
 use self::numbers::Numbers;
 use self::plane::Planes;
 use self::pod_table::PodTable;
 use self::refusals::RefusalLog;
 use self::remember::{Missing, Remember};
 use self::running::{HookTask, Running};
-use self::settings::{connection_limits, decided, secret_namespaces, wants_hook};
+use self::settings::{decided, secret_namespaces, wants_hook};
 use self::status::Status;
 use self::tasks::Tasks;
 use super::{in_cluster, parts};
-use crate::accept::{self, Limits};
+use crate::accept;
 use crate::admin::probes::Probes;
 use crate::admin::socket;
 use crate::cli;
@@ -127,7 +129,7 @@ struct Agent<'a> {
     numbers: Numbers,
     refusals: RefusalLog,
     board: Board,
-    limits: Arc<Limits>,
+    limits: Arc<PlaneLimits>,
     own: Arc<OwnAddresses>,
     shared: parts::Shared,
 }
@@ -165,7 +167,7 @@ impl<'a> Agent<'a> {
                 HookState::off()
             },
             shared: parts::start(decided(&settings, &own, &exempt, &authorities)?)?,
-            limits: Limits::new(connection_limits(&settings, descriptors)),
+            limits: Arc::new(PlaneLimits::new(&settings, descriptors)),
             callers: Arc::new(Callers::new(node.clone(), all, own_pod)),
             writer: Arc::new(Mutex::new(writer)),
             readiness: Readiness::default(),
@@ -193,6 +195,7 @@ impl<'a> Agent<'a> {
             all: self.feeds.all.clone(),
             destinations: self.destinations.clone(),
             additional_cas: self.additional_cas.clone(),
+            limits: Arc::clone(&self.limits),
         };
         self.answer_questions(stopping);
         let probes = Probes {
@@ -250,7 +253,7 @@ impl<'a> Agent<'a> {
         http.metrics.register(metrics.scope(scopes::HTTP));
         let root = metrics.root();
         http.tokens.register(root);
-        self.limits.register(root);
+        self.limits.http.register(root);
         self.refusals.register(root);
         self.hook.register(root);
         self.feeds.watches.register(root);
@@ -261,6 +264,7 @@ impl<'a> Agent<'a> {
     fn tcp_metrics(&self) -> Metrics {
         let mut metrics = Metrics::new();
         self.shared.flow.tcp.metrics.register(metrics.scope(scopes::TCP));
+        self.limits.tcp.register(metrics.root());
         metrics
     }
 

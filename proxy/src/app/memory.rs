@@ -1,4 +1,6 @@
-//! Credentials are in the memory of this process, so nothing may copy that.
+//! The memory of this process: nothing may copy it, as credentials are there, and it has an end.
+
+use std::path::{Path, PathBuf};
 
 use nix::sys::prctl;
 
@@ -11,6 +13,41 @@ use nix::sys::prctl;
 /// the `execve(2)` of CMD, whose core files are its own business.
 pub(super) fn keep_to_this_process() -> nix::Result<()> {
     prctl::set_dumpable(false)
+}
+
+/// How much memory this process may use, by the tightest of the control groups that it sees.
+pub(super) fn limit() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    tightest(Path::new("/sys/fs/cgroup"), &groups)
+}
+
+/// Of version 2, whose limit of each group is in `memory.max`, or version 1, see cgroups(7). `groups` is what
+/// `/proc/PID/cgroup` says.
+fn tightest(root: &Path, groups: &str) -> Option<u64> {
+    let of_line = |line: &str| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let path = path.trim_start_matches('/');
+        if controllers.is_empty() {
+            lowest(root, path, "memory.max")
+        } else if controllers.split(',').any(|controller| controller == "memory") {
+            lowest(&root.join("memory"), path, "memory.limit_in_bytes")
+        } else {
+            None
+        }
+    };
+    groups.lines().filter_map(of_line).min()
+}
+
+/// A limit is also one for all groups below. What cannot be read limits nothing: "max", or a group that is outside
+/// of what is mounted.
+fn lowest(root: &Path, path: &str, file: &str) -> Option<u64> {
+    let folders = Path::new(path).ancestors().map(|folder| root.join(folder));
+    let limit = |folder: PathBuf| -> Option<u64> {
+        let text = std::fs::read_to_string(folder.join(file)).ok()?;
+        text.trim().parse().ok()
+    };
+    folders.filter_map(limit).min()
 }
 
 #[cfg(test)]
@@ -32,5 +69,25 @@ mod tests {
         // Starting oneself again works as ever.
         let child = Command::new("/proc/self/exe").arg("--list").output().unwrap();
         assert_eq!((child.status.code(), child.status.signal()), (Some(0), None));
+    }
+
+    #[test]
+    fn the_tightest_limit_on_the_way_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let tightest = |groups| super::tightest(root.path(), groups);
+        assert_eq!(tightest("0::/"), None);
+        write("memory.max", "max\n");
+        write("pods/memory.max", "900\n");
+        write("pods/mine/memory.max", "1000\n");
+        assert_eq!(tightest("0::/"), None);
+        assert_eq!(tightest("0::/pods/mine\n"), Some(900));
+        write("memory/mine/memory.limit_in_bytes", "700\n");
+        write("memory/memory.limit_in_bytes", "9223372036854771712\n");
+        assert_eq!(tightest("4:cpu:/mine\n3:memory:/mine\n0::/pods"), Some(700));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use crate::accept::{self, Accepted, Limits};
+use crate::accept::{self, Accepted, Bounds};
 use crate::datapath::{NamespaceNumber, VirtualIpError, VirtualIps};
 use crate::flow::Endpoint;
 use crate::lifecycle::drain::Drain;
@@ -33,14 +33,15 @@ pub(super) struct Route {
 
 impl Served {
     /// Opens the listener. `handler` gets every connection, with the endpoint's drain.
-    pub(super) fn open<H, F>(
+    pub(super) fn open<B, H, F>(
         address: SocketAddr,
         endpoint: Arc<Endpoint>,
-        limits: &Arc<Limits>,
+        bounds: B,
         drain: Drain,
         handler: H,
     ) -> io::Result<Self>
     where
+        B: Bounds + 'static,
         H: Fn(Accepted) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
@@ -51,8 +52,7 @@ impl Served {
             routes: BTreeSet::new(),
             drain,
         };
-        let limits = Arc::clone(limits);
-        tokio::spawn(accept::serve(listener, limits, served.drain.watch(), handler));
+        tokio::spawn(accept::serve(listener, bounds, served.drain.watch(), handler));
         Ok(served)
     }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Destination, Listener, Report, Service};
+use super::{Destination, Limits, Listener, Report, Service};
 use crate::admin::probes::HookState;
 use crate::config::kubernetes::Scope;
 
@@ -48,7 +48,7 @@ impl Finding {
         Self::new(step, State::Ok, text)
     }
 
-    fn warning(step: &str, text: impl Into<String>) -> Self {
+    pub(super) fn warning(step: &str, text: impl Into<String>) -> Self {
         Self::new(step, State::Warning, text)
     }
 
@@ -56,7 +56,7 @@ impl Finding {
         Self::new(step, State::Failed, text)
     }
 
-    fn remedy(mut self, remedy: impl Into<String>) -> Self {
+    pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
     }
@@ -78,6 +78,7 @@ impl Report {
             findings.push(self.scope());
             findings.push(self.destination_found());
         }
+        findings.extend(self.room());
         findings.extend(self.refused());
         findings
     }
@@ -317,27 +318,23 @@ impl Report {
         }
     }
 
-    fn refused(&self) -> impl Iterator<Item = Finding> + '_ {
-        self.refusals.iter().map(|refusal| {
-            let times = match refusal.times {
-                0 | 1 => String::new(),
-                times => format!(" {times} times, at last"),
-            };
-            let how = if refusal.at_connect {
-                "connect(2) failed"
-            } else {
-                "the connection was reset"
-            };
-            let text = format!(
-                "{} was refused{times} {} ago: {}; {how}",
-                refusal.who,
-                ago(refusal.seconds_ago),
-                refusal.reason
-            );
-            Finding::warning("refused", text).remedy(
-                "whoever may connect from other namespaces needs `spec.accessControl.scope: clusterWide`",
-            )
-        })
+    /// Only told where connections had to wait, or have to now.
+    fn room(&self) -> Option<Finding> {
+        let Limits { open, at_most } = self.limits?;
+        let is_full = at_most.is_some_and(|at_most| open >= at_most);
+        let waits = self.counters.waits;
+        if waits == 0 && !is_full {
+            return None;
+        }
+        let limit = at_most.map_or_else(String::new, |at_most| format!(", at most {at_most}"));
+        let text = format!(
+            "connections had to wait for room {waits} times; {open} of this kind are open now to all \
+             destinations{limit}"
+        );
+        Some(Finding::warning("room", text).remedy(
+            "see `transparent-proxy connections` for who keeps so many; the limits follow the open files and the \
+             memory that this pod may use",
+        ))
     }
 }
 
@@ -367,7 +364,7 @@ fn described(service: &Service) -> String {
 /// So many are named; the rest is counted.
 const NAMED: usize = 5;
 
-fn list<T: AsRef<str>>(all: &[T]) -> String {
+pub(super) fn list<T: AsRef<str>>(all: &[T]) -> String {
     let named: Vec<&str> = all.iter().take(NAMED).map(AsRef::as_ref).collect();
     let text = named.join(", ");
     match all.len().saturating_sub(NAMED) {
@@ -376,7 +373,7 @@ fn list<T: AsRef<str>>(all: &[T]) -> String {
     }
 }
 
-fn ago(seconds: u64) -> String {
+pub(super) fn ago(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", seconds / 60),

@@ -45,7 +45,12 @@ fn report() -> Report {
             requests: 20,
             errors: 0,
             refused: 0,
+            waits: 0,
         },
+        limits: Some(Limits {
+            open: 3,
+            at_most: Some(1000),
+        }),
     }
 }
 
@@ -308,20 +313,48 @@ fn the_destination_is_why() {
 }
 
 #[test]
-fn somebody_was_refused() {
-    let refusal = |who: &str, times, at_connect| Refusal {
-        seconds_ago: 30,
-        who: who.into(),
-        reason: "its namespace is another one".into(),
-        times,
-        at_connect,
+fn each_reason_of_a_refusal_has_its_remedy() {
+    use Reason::{
+        NodeProcess, OtherNamespace, PerSource, Port, SharedAddress, Total, Udp, UnknownAddress, UnknownPod,
     };
-    let mut report = report();
-    report.refusals = vec![refusal("bank/client-1", 12, true)];
-    let by_kernel = about("refused", &report);
-    report.refusals = vec![refusal("a process of the node", 1, false)];
-    insta::assert_snapshot!(format!("{by_kernel}\n\n{}", about("refused", &report)));
-    assert_eq!(report.verdict(), State::Warning);
+    let told = [
+        (OtherNamespace, "bank/client-1", 12, true),
+        (NodeProcess, "a process of the node", 1, false),
+        (UnknownPod, "a pod that the API server does not know", 1, false),
+        (SharedAddress, "somebody in a network of several", 1, false),
+        (UnknownAddress, "an unknown address", 1, false),
+        (Port, "shop/web-1", 1, true),
+        (Udp, "shop/web-1", 1, true),
+        (PerSource, "shop/web-1", 300, false),
+        (Total, "shop/web-1", 1, false),
+    ]
+    .map(|(reason, who, times, at_connect)| {
+        let mut report = report();
+        report.refusals = vec![Refusal {
+            seconds_ago: 30,
+            who: who.into(),
+            reason,
+            times,
+            at_connect,
+        }];
+        assert_eq!(report.verdict(), State::Warning);
+        about("refused", &report)
+    });
+    insta::assert_snapshot!(told.join("\n\n"));
+}
+
+#[test]
+fn there_was_or_is_no_room() {
+    let told = [(5, 3), (0, 1000)].map(|(waits, open)| {
+        let mut report = report();
+        report.counters.waits = waits;
+        report.limits = Some(Limits {
+            open,
+            at_most: Some(1000),
+        });
+        about("room", &report)
+    });
+    insta::assert_snapshot!(told.join("\n\n"));
 }
 
 #[test]

@@ -36,6 +36,7 @@ impl Answers for Fake {
             callers: vec![],
             refusals: vec![],
             counters: Counters::default(),
+            limits: None,
         }
     }
 

@@ -10,8 +10,9 @@ use super::callers::Callers;
 use super::feeds::Known;
 use super::hook::HookState;
 use super::pod_table::PodTable;
-use super::refusals::{At, RefusalLog, Remembered};
+use super::refusals::{At, Reason, RefusalLog, Remembered};
 use super::remember::Missing;
+use crate::accept::Exceeded;
 use crate::admin::explain as told;
 use crate::admin::socket::Answers;
 use crate::api::destination::ANY_DESTINATION;
@@ -22,6 +23,7 @@ use crate::resolve::check::Obstacle;
 use crate::resolve::destination::Protocol;
 use crate::resolve::directory::{Cr, CrName, Entrance, Speaks};
 use crate::resolve::pods::PodUid;
+use crate::resolve::scope::{Refused, Unknown};
 use crate::resolve::source::secrets::{FindError, Query, Reader, Trouble};
 use crate::telemetry::connections::{Connections, Snapshot};
 
@@ -80,6 +82,7 @@ impl Answers for Everything {
             callers: cr.as_deref().map_or_else(Vec::new, |cr| self.may_connect(cr)),
             refusals: self.refusals.of(&asked).into_iter().map(refusal).collect(),
             counters: self.counters(&asked, &entrances),
+            limits: self.limits(&entrances),
         }
     }
 
@@ -227,6 +230,18 @@ impl Everything {
         callers
     }
 
+    /// Those of one CR are all of the same plane.
+    fn limits(&self, entrances: &[Arc<Entrance>]) -> Option<told::Limits> {
+        let mut ways = entrances
+            .iter()
+            .filter_map(|entrance| self.board.way(&entrance.service)?.ok());
+        let usage = ways.next()?.usage();
+        Some(told::Limits {
+            open: usage.open as u64,
+            at_most: usage.at_most.map(|at_most| at_most as u64),
+        })
+    }
+
     fn counters(&self, cr: &CrName, entrances: &[Arc<Entrance>]) -> told::Counters {
         let ways = entrances
             .iter()
@@ -238,6 +253,7 @@ impl Everything {
         for way in ways {
             counters.connections += way.admitted();
             counters.open_connections += way.open() as u64;
+            counters.waits += way.waits();
             if let Some(behalf) = &way.endpoint.parts().http.behalf {
                 counters.requests += behalf.requests();
                 counters.errors += behalf.errors();
@@ -252,9 +268,23 @@ fn refusal(remembered: Remembered) -> told::Refusal {
     told::Refusal {
         seconds_ago: seconds(remembered.last.elapsed()),
         who: refusal.caller,
-        reason: refusal.reason.as_str().into(),
+        reason: reason(refusal.reason),
         times: remembered.times,
         at_connect: refusal.at == At::Connect,
+    }
+}
+
+fn reason(reason: Reason) -> told::Reason {
+    match reason {
+        Reason::Scope(Refused::OtherNamespace) => told::Reason::OtherNamespace,
+        Reason::Scope(Refused::Unknown(Unknown::NodeProcess)) => told::Reason::NodeProcess,
+        Reason::Scope(Refused::Unknown(Unknown::Pod)) => told::Reason::UnknownPod,
+        Reason::Scope(Refused::Unknown(Unknown::SharedAddress)) => told::Reason::SharedAddress,
+        Reason::Scope(Refused::Unknown(Unknown::Address)) => told::Reason::UnknownAddress,
+        Reason::Port => told::Reason::Port,
+        Reason::Udp => told::Reason::Udp,
+        Reason::Limit(Exceeded::PerSource) => told::Reason::PerSource,
+        Reason::Limit(Exceeded::Total) => told::Reason::Total,
     }
 }
 

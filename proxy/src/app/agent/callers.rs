@@ -75,12 +75,35 @@ impl Callers {
     }
 
     pub(super) async fn identify(&self, trace: Trace, wanted: Wanted) -> Caller {
-        match trace {
-            Trace::Cgroup(cgroup) => self.by_cgroup(cgroup, wanted).await,
-            Trace::Source(source) if !is_port_forward(source) => self.by_address(source, wanted).await,
-            Trace::Source(_) if self.own.is_meshed() => Caller::Unknown(Unknown::SharedAddress),
-            Trace::Source(_) => Caller::PortForward,
+        match (wanted, trace) {
+            (Wanted::AtHand, trace) => self.at_hand(trace),
+            (Wanted::Certain, Trace::Cgroup(cgroup)) => self.by_cgroup(cgroup).await,
+            (Wanted::Certain, Trace::Source(source)) => match self.by_port_forward(source) {
+                Some(caller) => caller,
+                None => self.by_address(source).await,
+            },
         }
+    }
+
+    /// What is known without waiting.
+    pub(super) fn at_hand(&self, trace: Trace) -> Caller {
+        match trace {
+            Trace::Cgroup(cgroup) => self.known_by_cgroup(cgroup),
+            Trace::Source(source) => self
+                .by_port_forward(source)
+                .unwrap_or_else(|| Caller::by_address(self.owner_at_hand(source))),
+        }
+    }
+
+    /// From the proxy's own pod.
+    fn by_port_forward(&self, source: IpAddr) -> Option<Caller> {
+        is_port_forward(source).then(|| {
+            if self.own.is_meshed() {
+                Caller::Unknown(Unknown::SharedAddress)
+            } else {
+                Caller::PortForward
+            }
+        })
     }
 
     /// The pod that a cgroup belongs to, if that is known by now.
@@ -113,10 +136,9 @@ impl Callers {
         known.filter_map(|(_, uid)| PodUid::parse(uid.as_str())).collect()
     }
 
-    async fn by_cgroup(&self, cgroup: u64, wanted: Wanted) -> Caller {
-        let kernel = match self.kernel.load_full() {
-            Some(kernel) if wanted == Wanted::Certain => kernel,
-            _ => return self.known_by_cgroup(cgroup),
+    async fn by_cgroup(&self, cgroup: u64) -> Caller {
+        let Some(kernel) = self.kernel.load_full() else {
+            return Caller::Unknown(Unknown::Pod);
         };
         let uid = kernel.cgroups.find(cgroup).await;
         let Some(uid) = uid.and_then(|uid| PodUid::parse(uid.as_str())) else {
@@ -129,15 +151,18 @@ impl Callers {
         pod.map_or(Caller::Unknown(Unknown::Pod), Caller::Pod)
     }
 
-    async fn by_address(&self, source: IpAddr, wanted: Wanted) -> Caller {
-        let at_hand =
-            known(self.node.read().by_address(source)).or_else(|| known(self.all.owner_at_hand(source)));
-        let owner = match (at_hand, wanted) {
-            (Some(owner), _) => owner,
-            (None, Wanted::AtHand) => Owner::Unknown,
-            (None, Wanted::Certain) => self.owner_soon(source).await,
-        };
-        Caller::by_address(owner)
+    async fn by_address(&self, source: IpAddr) -> Caller {
+        Caller::by_address(match self.owner_at_hand(source) {
+            Owner::Unknown => self.owner_soon(source).await,
+            owner => owner,
+        })
+    }
+
+    fn owner_at_hand(&self, source: IpAddr) -> Owner {
+        match self.node.read().by_address(source) {
+            Owner::Unknown => self.all.owner_at_hand(source),
+            owner => owner,
+        }
     }
 
     /// Pods of this node are watched with the hook anyhow; those of others where somebody asks.

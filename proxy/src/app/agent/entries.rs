@@ -10,10 +10,10 @@ use tracing::{debug, error, info, warn};
 
 use super::board::Board;
 use super::door::Door;
-use super::gate::{Gate, Way};
+use super::gate::{Gate, Turnstile, Way};
+use super::limits::PlaneLimits;
 use super::numbers::Numbers;
 use super::plane::{Basis, Planes};
-use crate::accept::Limits;
 use crate::app::serving::{Route, Served};
 use crate::connect::direct::OwnAddresses;
 use crate::datapath::{NamespaceNumber, VirtualIps};
@@ -26,7 +26,7 @@ use crate::resolve::source::secrets::Change;
 pub(super) struct Common {
     pub(super) gate: Arc<Gate>,
     pub(super) planes: Planes,
-    pub(super) limits: Arc<Limits>,
+    pub(super) limits: Arc<PlaneLimits>,
     pub(super) drain: Drain,
     pub(super) own: Arc<OwnAddresses>,
     pub(super) numbers: Numbers,
@@ -200,14 +200,19 @@ impl Open {
         let (basis, endpoint) = common.planes.endpoint(entry);
         let drain = common.drain.child();
         let door = Door::new(entry.audience.clone(), drain.clone());
-        let way = Arc::new(Way::new(entrance.cr.clone(), door, Arc::clone(&endpoint)));
+        let limits = common.limits.of(entrance.speaks);
+        let way = Arc::new(Way::new(entrance.cr.clone(), door, Arc::clone(&endpoint), limits));
         let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, entrance.target_port));
         let (gate, leads) = (Arc::clone(&common.gate), Arc::clone(&way));
         let enter = move |accepted| Arc::clone(&gate).enter(accepted, Arc::clone(&leads));
+        let turnstile = Turnstile {
+            gate: Arc::clone(&common.gate),
+            way: Arc::clone(&way),
+        };
         Ok(Self {
             entry: entry.clone(),
             basis,
-            served: Served::open(address, endpoint, &common.limits, drain, enter)?,
+            served: Served::open(address, endpoint, turnstile, drain, enter)?,
             way,
         })
     }
@@ -221,6 +226,7 @@ impl Open {
     fn change(&mut self, entry: Entry, common: &Common, table: Option<&VirtualIps>) {
         let before = std::mem::replace(&mut self.entry, entry);
         self.renew_plane(&common.planes);
+        self.way.keep_to(common.limits.of(self.entry.entrance.speaks));
         if before.audience != self.entry.audience {
             info!(cr = %self.entry.entrance.cr, audience = ?self.entry.audience, "scope has changed");
             let undecided = self.way.door.open_to(&self.entry.audience);

@@ -1,12 +1,16 @@
 //! From an accepted connection to one that is served: who is it, and may it come in?
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpStream;
 
 use super::callers::{Callers, Trace, Wanted};
 use super::door::Door;
 use super::refusals::{At, Reason, Refusal, RefusalLog};
-use crate::accept::{self, Accepted};
+use crate::accept::{self, Accepted, Bounds, Exceeded, Limits, Usage};
 use crate::flow::{self, Endpoint};
 use crate::lifecycle::workers::Workers;
 use crate::resolve::directory::CrName;
@@ -24,17 +28,36 @@ pub(super) struct Way {
     pub(super) cr: CrName,
     pub(super) door: Door,
     pub(super) endpoint: Arc<Endpoint>,
+    /// Of its plane.
+    limits: ArcSwap<Limits>,
     admitted: AtomicU64,
+    waits: AtomicU64,
 }
 
 impl Way {
-    pub(super) fn new(cr: CrName, door: Door, endpoint: Arc<Endpoint>) -> Self {
+    pub(super) fn new(cr: CrName, door: Door, endpoint: Arc<Endpoint>, limits: &Arc<Limits>) -> Self {
         Self {
             cr,
             door,
             endpoint,
+            limits: ArcSwap::new(Arc::clone(limits)),
             admitted: AtomicU64::new(0),
+            waits: AtomicU64::new(0),
         }
+    }
+
+    /// For new connections, when the destination has become one of the other plane.
+    pub(super) fn keep_to(&self, limits: &Arc<Limits>) {
+        self.limits.store(Arc::clone(limits));
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        self.limits.load().usage()
+    }
+
+    /// How often connections had to wait because the plane had no room.
+    pub(super) fn waits(&self) -> u64 {
+        self.waits.load(Ordering::Relaxed)
     }
 
     /// Connections that were let in so far.
@@ -45,6 +68,34 @@ impl Way {
     /// Connections that are open.
     pub(super) fn open(&self) -> usize {
         self.door.open()
+    }
+}
+
+/// The limits of one destination's listener, and what is told of them.
+pub(super) struct Turnstile {
+    pub(super) gate: Arc<Gate>,
+    pub(super) way: Arc<Way>,
+}
+
+impl Bounds for Turnstile {
+    fn limits(&self) -> Arc<Limits> {
+        self.way.limits.load_full()
+    }
+
+    fn refused(&self, stream: &TcpStream, peer: SocketAddr, limit: Exceeded) {
+        let callers = &self.gate.callers;
+        let caller = callers.at_hand(callers.trace(stream, peer.ip()));
+        self.gate.refusals.add(&Refusal {
+            cr: Some(self.way.cr.clone()),
+            caller: caller.to_string(),
+            address: peer,
+            reason: Reason::Limit(limit),
+            at: At::Accept,
+        });
+    }
+
+    fn waits(&self) {
+        self.way.waits.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -80,7 +131,7 @@ impl Gate {
             cr: Some(cr.clone()),
             caller: caller.to_string(),
             address: accepted.peer,
-            reason: Reason::Scope(refused.as_str()),
+            reason: Reason::Scope(refused),
             at: At::Accept,
         });
         accept::reset(accepted.stream);

@@ -97,9 +97,9 @@ fn refusal(refused: &RefusedConnect, callers: &Callers, board: &Board) -> Refusa
         caller: callers.known_by_cgroup(refused.cgroup).to_string(),
         address: refused.wanted,
         reason: match refused.reason {
-            datapath::Refusal::Scope => Reason::Scope(Refused::OtherNamespace.as_str()),
-            datapath::Refusal::Port => Reason::NotServed("port"),
-            datapath::Refusal::Udp => Reason::NotServed("udp"),
+            datapath::Refusal::Scope => Reason::Scope(Refused::OtherNamespace),
+            datapath::Refusal::Port => Reason::Port,
+            datapath::Refusal::Udp => Reason::Udp,
         },
         at: At::Connect,
     }

@@ -14,7 +14,9 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::accept::Exceeded;
 use crate::resolve::directory::CrName;
+use crate::resolve::scope::Refused;
 
 /// Of refusals that are alike, a line at most so often.
 const QUIET: Duration = Duration::from_secs(10);
@@ -58,15 +60,22 @@ pub(super) struct Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Reason {
     /// The destination is not for the caller.
-    Scope(&'static str),
-    /// What was asked for does not exist, such as another port.
-    NotServed(&'static str),
+    Scope(Refused),
+    /// Its virtual IP has no such port.
+    Port,
+    /// Only TCP is proxied.
+    Udp,
+    /// Too many connections are open.
+    Limit(Exceeded),
 }
 
 impl Reason {
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Self::Scope(reason) | Self::NotServed(reason) => reason,
+            Self::Scope(refused) => refused.as_str(),
+            Self::Port => "port",
+            Self::Udp => "udp",
+            Self::Limit(exceeded) => exceeded.as_str(),
         }
     }
 }
@@ -122,7 +131,8 @@ impl RefusalLog {
     }
 
     pub(super) fn add(&self, refusal: &Refusal) {
-        if let Reason::Scope(reason) = refusal.reason {
+        if let Reason::Scope(refused) = refusal.reason {
+            let reason = refused.as_str();
             let at = refusal.at.as_str();
             self.0.counted.get_or_create(&Labels { reason, at }).inc();
         }
@@ -252,7 +262,7 @@ mod tests {
             }),
             caller: caller.into(),
             address: "10.0.0.1:4000".parse().unwrap(),
-            reason: Reason::Scope("other_namespace"),
+            reason: Reason::Scope(Refused::OtherNamespace),
             at: At::Accept,
         }
     }

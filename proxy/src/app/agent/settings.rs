@@ -8,7 +8,6 @@ use anyhow::Context as _;
 use arc_swap::ArcSwapOption;
 use http::StatusCode;
 
-use crate::accept::LimitsConfig;
 use crate::app::parts;
 use crate::cli;
 use crate::config::kubernetes::File;
@@ -67,15 +66,4 @@ fn retry(settings: &File) -> anyhow::Result<Option<Retry>> {
         max_retries: retry.max_retries.into(),
         status_codes: status_codes.context("http.retry.statusCodes")?,
     }))
-}
-
-pub(super) fn connection_limits(settings: &File, descriptors: u64) -> LimitsConfig {
-    // Destinations may need that many listeners, if there is room for them at all.
-    let ports = settings.target_ports.range();
-    let listeners = u64::from(ports.end() - ports.start()) + 1;
-    LimitsConfig {
-        per_source: settings.limits.connections_per_pod,
-        ..LimitsConfig::default()
-    }
-    .within_descriptors(descriptors - listeners.min(descriptors / 2))
 }

@@ -1,10 +1,14 @@
 //! What an agent tells of itself at `/status`. Nothing of destinations: whoever reaches the
 //! pod may read it.
 
+use std::sync::Arc;
+
 use super::COMPONENT;
 use super::additional_cas::AdditionalCas;
 use super::all_pods::AllPods;
 use super::hook::HookState;
+use super::limits::PlaneLimits;
+use crate::accept::Usage;
 use crate::admin::Fact;
 use crate::admin::probes::Component;
 use crate::app::in_cluster;
@@ -19,6 +23,7 @@ pub(super) struct Status {
     pub(super) all: AllPods,
     pub(super) destinations: Reader,
     pub(super) additional_cas: Option<AdditionalCas>,
+    pub(super) limits: Arc<PlaneLimits>,
 }
 
 impl Status {
@@ -41,6 +46,10 @@ impl Status {
         });
         facts.extend(self.additional_cas.as_ref().map(AdditionalCas::fact));
         facts.push(in_cluster::refused_secrets(&self.destinations));
+        facts.extend([
+            connections("HTTP connections", self.limits.http.usage()),
+            connections("TCP connections", self.limits.tcp.usage()),
+        ]);
         Component {
             component: COMPONENT.into(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -60,5 +69,19 @@ impl Status {
                 (true, None) => format!("heard {} s ago", report.since_event.as_secs()),
             },
         })
+    }
+}
+
+fn connections(name: &str, usage: Usage) -> Fact {
+    let at_most = usage
+        .at_most
+        .map_or_else(String::new, |at_most| format!(" of at most {at_most}"));
+    Fact {
+        name: name.into(),
+        value: format!(
+            "{} open{at_most}; {} refused by limits, accepting paused {} times",
+            usage.open, usage.refused, usage.pauses
+        ),
+        ok: !usage.is_full(),
     }
 }

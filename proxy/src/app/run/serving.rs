@@ -165,7 +165,7 @@ impl Serving {
         let served = Served::open(
             SocketAddr::new(self.parts.listen, 0),
             endpoint,
-            &self.parts.limits,
+            Arc::clone(&self.parts.limits),
             self.drain.child(),
             move |accepted| flow::hand_over(accepted, workers.clone(), Arc::clone(&serves)),
         )?;

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::*;
-use crate::accept::LimitsConfig;
+use crate::accept::{Limits, LimitsConfig};
 use crate::api::destination::{AccessControl, DestinationRef, DestinationSpec};
 use crate::api::labels;
 use crate::app::agent::all_pods::AllPods;
@@ -74,6 +74,11 @@ struct Agent {
 
 impl Agent {
     fn new() -> Self {
+        Self::within(LimitsConfig::default())
+    }
+
+    /// With these limits for each plane.
+    fn within(limits: LimitsConfig) -> Self {
         let (secrets, destinations) = secrets::store(["tp".to_owned()]);
         let dialer: Arc<dyn Dialer> = Arc::new(Nearby(Direct::new(direct::Config::default())));
         let http = HttpMetrics::default();
@@ -107,7 +112,10 @@ impl Agent {
                     destinations,
                     settings: Arc::new(File::default()),
                 },
-                limits: Limits::new(LimitsConfig::default()),
+                limits: Arc::new(PlaneLimits {
+                    http: Limits::new(limits.clone()),
+                    tcp: Limits::new(limits),
+                }),
                 drain: drain.child(),
                 own: Arc::default(),
                 numbers: Numbers::default(),
@@ -609,6 +617,51 @@ async fn a_changed_destination_is_used_by_the_next_request() {
     assert!(ask(SHOP, port, "").await.unwrap().ends_with("old"));
     agent.destination("backend", &http_to(web("new").await));
     assert!(ask(SHOP, port, "").await.unwrap().ends_with("new"));
+}
+
+#[tokio::test]
+async fn tcp_connections_that_stay_leave_room_for_http() {
+    let mut agent = Agent::within(LimitsConfig {
+        pause_at: Some(1),
+        ..LimitsConfig::default()
+    });
+    agent.destination("db", &tcp_to(echo().await));
+    agent.destination("backend", &http_to(web("backend").await));
+    let db = agent.cr("my-db", "db", Scope::Namespaced, Speaks::Tcp);
+    let http = agent.cr("my-dest", "backend", Scope::Namespaced, Speaks::Http);
+    let mut first = connect(SHOP, db).await;
+    say(&mut first, "hello").await;
+    hear(&mut first, "hello").await;
+    for _ in 0..3 {
+        assert!(ask(SHOP, http, "").await.unwrap().ends_with("backend"));
+    }
+    let way = agent.entries.board().way("my-db").unwrap().unwrap();
+    timeout(PATIENCE, async {
+        while way.waits() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the wait is counted");
+    drop(first);
+    let mut second = connect(SHOP, db).await;
+    say(&mut second, "hello").await;
+    hear(&mut second, "hello").await;
+}
+
+#[tokio::test]
+async fn a_connection_over_a_limit_is_remembered_for_its_resource() {
+    let mut agent = Agent::within(LimitsConfig {
+        per_source: 1,
+        ..LimitsConfig::default()
+    });
+    agent.destination("db", &tcp_to(echo().await));
+    let port = agent.cr("my-db", "db", Scope::Namespaced, Speaks::Tcp);
+    let mut first = connect(SHOP, port).await;
+    say(&mut first, "hello").await;
+    hear(&mut first, "hello").await;
+    assert_eq!(rest(&mut connect(SHOP, port).await).await, None);
+    assert_eq!(agent.refusals("my-db"), [("shop/app".to_owned(), "per_source")]);
 }
 
 #[tokio::test]
