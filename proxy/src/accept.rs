@@ -79,13 +79,22 @@ impl Accepted<std::net::TcpStream> {
     }
 }
 
+/// A connection over a limit.
+#[derive(Debug)]
+pub struct Over<'a> {
+    pub id: u64,
+    pub stream: &'a TcpStream,
+    pub peer: SocketAddr,
+    pub limit: Exceeded,
+}
+
 /// What a listener asks about its connections.
 pub trait Bounds: Send + Sync {
     /// Those in force now.
     fn limits(&self) -> Arc<Limits>;
 
-    /// A connection over a limit, which is about to be reset.
-    fn refused(&self, _stream: &TcpStream, _peer: SocketAddr, _limit: Exceeded) {}
+    /// It is about to be reset.
+    fn refused(&self, _over: &Over<'_>) {}
 
     /// Nothing is accepted here until there is room again.
     fn waits(&self) {}
@@ -170,16 +179,21 @@ where
     H: Fn(Accepted) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
+    let id = next_id();
     let permit = match bounds.limits().admit(peer.ip()) {
         Ok(permit) => permit,
         Err(limit) => {
-            debug!(client.addr = %peer, %limit, "connection over the limit is reset");
-            bounds.refused(&stream, peer, limit);
+            debug!(conn_id = id, client.addr = %peer, %limit, "connection over the limit is reset");
+            bounds.refused(&Over {
+                id,
+                stream: &stream,
+                peer,
+                limit,
+            });
             reset(stream);
             return;
         }
     };
-    let id = next_id();
     // Entered at every poll, so it only exists where somebody looks inside; lines above debug
     // name the connection themselves.
     let span = debug_span!("connection", conn_id = id, client.addr = %peer);

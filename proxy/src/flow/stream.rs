@@ -86,11 +86,12 @@ pub fn refuse_connection(accepted: Accepted, service: &NoTcpService) {
     }
     error!(
         target: CONNECTION,
-        id = accepted.id,
+        conn_id = accepted.id,
         client.addr = %accepted.peer,
         destination = service.name,
         cr = service.parts.behalf.as_deref().map(tracing::field::display),
         result = entry.id,
+        origin = entry.origin.as_str(),
         remedy = entry.remedy,
         "no destination: {}",
         service.error,

@@ -6,6 +6,7 @@
 
 mod json;
 mod level;
+mod panics;
 
 pub use level::{Level, NoLevel};
 
@@ -128,13 +129,16 @@ pub(crate) fn detached(level: &str) -> (reload::Layer<EnvFilter, Registry>, LogC
     (layer, LogControl(handle))
 }
 
-/// Starts logging for the whole process.
+/// Starts logging for the whole process. Panics stay on standard error where the log is text.
 pub fn init(config: &Config) -> Result<LogControl, Error> {
     let (filter, control) = reload::Layer::new(filter(&config.level)?);
     tracing_subscriber::registry()
         .with(lines(config)?.with_filter(filter.and(no_library_details())))
         .try_init()
         .map_err(Error::AlreadyStarted)?;
+    if config.format == Format::Json {
+        panics::log();
+    }
     Ok(LogControl(control))
 }
 

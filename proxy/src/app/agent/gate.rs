@@ -1,16 +1,14 @@
 //! From an accepted connection to one that is served: who is it, and may it come in?
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpStream;
 
 use super::callers::{Callers, Trace, Wanted};
 use super::door::Door;
 use super::refusals::{At, Reason, Refusal, RefusalLog};
-use crate::accept::{self, Accepted, Bounds, Exceeded, Limits, Usage};
+use crate::accept::{self, Accepted, Bounds, Limits, Over, Usage};
 use crate::flow::{self, Endpoint};
 use crate::lifecycle::workers::Workers;
 use crate::resolve::directory::CrName;
@@ -82,14 +80,15 @@ impl Bounds for Turnstile {
         self.way.limits.load_full()
     }
 
-    fn refused(&self, stream: &TcpStream, peer: SocketAddr, limit: Exceeded) {
+    fn refused(&self, over: &Over<'_>) {
         let callers = &self.gate.callers;
-        let caller = callers.at_hand(callers.trace(stream, peer.ip()));
+        let caller = callers.at_hand(callers.trace(over.stream, over.peer.ip()));
         self.gate.refusals.add(&Refusal {
+            conn_id: Some(over.id),
             cr: Some(self.way.cr.clone()),
             caller: caller.to_string(),
-            address: peer,
-            reason: Reason::Limit(limit),
+            address: over.peer,
+            reason: Reason::Limit(over.limit),
             at: At::Accept,
         });
     }
@@ -128,6 +127,7 @@ impl Gate {
 
     fn refuse(&self, accepted: Accepted, cr: &CrName, caller: &Caller, refused: Refused) {
         self.refusals.add(&Refusal {
+            conn_id: Some(accepted.id),
             cr: Some(cr.clone()),
             caller: caller.to_string(),
             address: accepted.peer,

@@ -93,6 +93,7 @@ pub(super) async fn log_refusals(
 
 fn refusal(refused: &RefusedConnect, callers: &Callers, board: &Board) -> Refusal {
     Refusal {
+        conn_id: None,
         cr: board.cr(refused.wanted.ip()),
         caller: callers.known_by_cgroup(refused.cgroup).to_string(),
         address: refused.wanted,

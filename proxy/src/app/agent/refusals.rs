@@ -46,6 +46,8 @@ impl At {
 /// One refused connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Refusal {
+    /// `None` where there was no connection.
+    pub(super) conn_id: Option<u64>,
     /// `None` if the address belongs to no CR any more.
     pub(super) cr: Option<CrName>,
     /// A pod, or what is known instead.
@@ -227,6 +229,7 @@ impl Refusal {
 
 fn log(refusal: &Refusal, left_out: u64) {
     let Refusal {
+        conn_id,
         cr,
         caller,
         address,
@@ -234,6 +237,7 @@ fn log(refusal: &Refusal, left_out: u64) {
         at,
     } = refusal;
     warn!(
+        conn_id,
         cr = cr.as_ref().map(tracing::field::display),
         caller,
         %address,
@@ -256,6 +260,7 @@ mod tests {
 
     fn refusal(caller: &str) -> Refusal {
         Refusal {
+            conn_id: Some(7),
             cr: Some(CrName {
                 namespace: "shop".into(),
                 name: "my-dest".into(),
