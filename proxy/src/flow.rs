@@ -10,10 +10,12 @@
 mod behalf;
 mod endpoint;
 pub mod http;
+mod steps;
 pub mod stream;
 
 pub use self::behalf::Behalf;
 pub use self::endpoint::{Endpoint, Parts, Plane};
+pub use self::steps::{Step, Steps, Took};
 
 use std::net::SocketAddr;
 use std::sync::Arc;

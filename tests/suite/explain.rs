@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use transparent_proxy::admin::explain::{
-    Agent, ApiServer, Counters, Destination, Listener, Report, Resource, Service,
+    Agent, ApiServer, Counters, Destination, Listener, Report, Resource, Service, Times,
 };
 use transparent_proxy::admin::probes::{Hook, HookState};
 use transparent_proxy::admin::socket::{self, Answers};
@@ -41,6 +41,7 @@ impl Answers for Fake {
             refusals: vec![],
             counters: Counters::default(),
             limits: None,
+            times: Times::default(),
         }
     }
 

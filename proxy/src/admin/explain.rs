@@ -5,6 +5,7 @@
 
 mod findings;
 mod refused;
+mod speed;
 mod text;
 
 pub use findings::{Finding, State};
@@ -37,6 +38,7 @@ pub struct Report {
     pub counters: Counters,
     /// None where nothing is served.
     pub limits: Option<Limits>,
+    pub times: Times,
 }
 
 /// Who answers.
@@ -197,6 +199,25 @@ pub enum Reason {
 pub struct Limits {
     pub open: u64,
     pub at_most: Option<u64>,
+}
+
+/// How long the steps took that wait for somebody else; none where they were not taken yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Times {
+    pub caller: Option<Took>,
+    pub credentials: Option<Took>,
+    pub connect: Option<Took>,
+    pub answer: Option<Took>,
+}
+
+/// Since this agent has started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Took {
+    pub count: u64,
+    pub average_milliseconds: u64,
+    pub longest_milliseconds: u64,
 }
 
 /// Since this agent has started.

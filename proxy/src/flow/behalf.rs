@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::steps::Steps;
+
 /// What answers and logs name, and what is counted apart from metrics, which know destinations
 /// only: several CRs may lead to the same one.
 #[derive(Debug)]
@@ -12,6 +14,7 @@ pub struct Behalf {
     pub cr: Arc<str>,
     /// The Destination service instance, or what takes its place.
     pub instance: &'static str,
+    pub steps: Steps,
     requests: AtomicU64,
     errors: AtomicU64,
 }
@@ -22,6 +25,7 @@ impl Behalf {
             cr_namespace,
             cr,
             instance,
+            steps: Steps::default(),
             requests: AtomicU64::new(0),
             errors: AtomicU64::new(0),
         })

@@ -22,6 +22,7 @@ use http::request::Parts;
 use http::uri::{Authority, InvalidUri, Scheme};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 pub use self::answer::Refusal;
 pub use self::body::{RequestBody, ResponseBody};
@@ -164,6 +165,14 @@ impl HttpService {
         Ok(response)
     }
 
+    /// Credentials that have to be asked for first.
+    async fn injection(&self) -> Result<Injection, credentials::Error> {
+        let begin = Instant::now();
+        let injection = self.authenticator.injection().await;
+        self.named.took(|steps| &steps.credentials, begin);
+        injection
+    }
+
     /// The request as the target gets it: method, target, fields, credentials.
     async fn prepare(
         &self,
@@ -178,7 +187,7 @@ impl HttpService {
         };
         let injection = match self.authenticator.ready() {
             Some(injection) => injection,
-            None => match Box::pin(self.authenticator.injection()).await {
+            None => match Box::pin(self.injection()).await {
                 Ok(injection) => injection,
                 Err(error) => return Err((error.into(), body)),
             },

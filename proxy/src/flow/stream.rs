@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tracing::{debug, error};
 
 use self::record::{Record, Verdict};
@@ -155,10 +156,13 @@ impl TcpService {
             connect_timeout,
             socket,
         } = &*self.target;
-        self.parts
-            .dialer
-            .dial(host, *port, socket, *connect_timeout)
-            .await
+        let begin = Instant::now();
+        let dialer = &self.parts.dialer;
+        let dialled = dialer.dial(host, *port, socket, *connect_timeout).await;
+        if let Some(behalf) = &self.parts.behalf {
+            behalf.steps.connect.took(begin.elapsed());
+        }
+        dialled
     }
 
     fn limits(&self) -> tcp::Limits {

@@ -42,3 +42,66 @@ async fn an_address_that_a_pod_has_left_is_nobodys() {
         node.ask(SHOP, entrance.port, "").is_empty()
     });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_is_logged_with_the_names_that_operators_search_for() {
+    if !node::privileged() {
+        return;
+    }
+    let (node, entrance) = node_with_destination(ApiServer::shared().await).await;
+    let (shop, bank) = (node.shop.clone(), node.bank.clone());
+    node.pod_object(&shop, "app", SHOP).await;
+    node.pod_object(&bank, "app", BANK).await;
+    let http = node.destination("no-web", to("nothing"), "http").await.port;
+    let tcp = node.destination("no-db", to("nothing"), "tcp").await.port;
+    let agent = node.agent("agent-log").fallback().start();
+    assert!(node.ask(SHOP, http, "").starts_with("HTTP/1.1 502"));
+    let line = agent.line("the request is logged", |line| line["msg"] == "request failed");
+    assert_eq!(line["cr"], format!("{shop}/no-web"));
+    assert_eq!(
+        (&line["origin"], &line["tenant"], &line["step"]),
+        (
+            &json!("Destination Service"),
+            &json!("secrets"),
+            &json!("resolve")
+        )
+    );
+    assert!(line["request_id"].is_string(), "{line}");
+    assert_eq!(node.ask(SHOP, tcp, ""), "");
+    let line = agent.line("the connection is logged", |line| {
+        line["cr"] == format!("{shop}/no-db") && line["level"] == "error"
+    });
+    assert!(line["conn_id"].is_u64(), "{line}");
+    assert_eq!(node.ask(BANK, entrance.port, ""), "");
+    let line = agent.line("the refusal is logged", |line| {
+        line["msg"] == "connection refused"
+    });
+    assert!(line["conn_id"].is_u64(), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_says_how_long_each_step_took_and_status_how_many_are_open() {
+    if !node::privileged() {
+        return;
+    }
+    let (node, entrance) = node_with_destination(ApiServer::shared().await).await;
+    let shop = node.shop.clone();
+    node.pod_object(&shop, "app", SHOP).await;
+    let agent = node.agent("agent-times").fallback().start();
+    assert!(node.ask(SHOP, entrance.port, "").ends_with("hello"));
+    let times = &agent.explain(&format!("{shop}/my-dest"))["times"];
+    for step in ["caller", "connect", "answer"] {
+        assert_eq!(times[step]["count"], 1, "{times}");
+        assert!(times[step]["averageMilliseconds"].is_u64(), "{times}");
+    }
+    let status = agent.status();
+    let facts = status["facts"].as_array().unwrap();
+    for plane in ["HTTP connections", "TCP connections"] {
+        let fact = facts.iter().find(|fact| fact["name"] == plane).unwrap();
+        assert_eq!(fact["ok"], true, "{fact}");
+        assert!(
+            fact["value"].as_str().unwrap().contains(" open of at most "),
+            "{fact}"
+        );
+    }
+}

@@ -44,7 +44,7 @@ impl Finding {
         }
     }
 
-    fn ok(step: &str, text: impl Into<String>) -> Self {
+    pub(super) fn ok(step: &str, text: impl Into<String>) -> Self {
         Self::new(step, State::Ok, text)
     }
 
@@ -77,6 +77,7 @@ impl Report {
             findings.extend(self.services.iter().flat_map(|service| self.redirected(service)));
             findings.push(self.scope());
             findings.push(self.destination_found());
+            findings.extend(self.speed());
         }
         findings.extend(self.room());
         findings.extend(self.refused());

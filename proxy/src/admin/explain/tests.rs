@@ -51,6 +51,20 @@ fn report() -> Report {
             open: 3,
             at_most: Some(1000),
         }),
+        times: Times {
+            caller: Some(took(0, 2)),
+            credentials: Some(took(90, 120)),
+            connect: Some(took(4, 9)),
+            answer: Some(took(35, 180)),
+        },
+    }
+}
+
+fn took(average_milliseconds: u64, longest_milliseconds: u64) -> Took {
+    Took {
+        count: 20,
+        average_milliseconds,
+        longest_milliseconds,
     }
 }
 
@@ -341,6 +355,35 @@ fn each_reason_of_a_refusal_has_its_remedy() {
         about("refused", &report)
     });
     insta::assert_snapshot!(told.join("\n\n"));
+}
+
+#[test]
+fn the_slow_step_is_named() {
+    let slow = Some(took(1200, 4000));
+    let fast = report().times;
+    let told = [
+        Times { caller: slow, ..fast },
+        Times {
+            credentials: slow,
+            ..fast
+        },
+        Times {
+            connect: slow,
+            ..fast
+        },
+        Times { answer: slow, ..fast },
+        Times {
+            answer: slow,
+            ..Times::default()
+        },
+    ]
+    .map(|times| about("speed", &Report { times, ..report() }));
+    insta::assert_snapshot!(told.join("\n\n"));
+    let unused = Report {
+        times: Times::default(),
+        ..report()
+    };
+    assert!(unused.findings().iter().all(|finding| finding.step != "speed"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::admin::explain::{Agent, ApiServer, Counters, Destination};
+use crate::admin::explain::{Agent, ApiServer, Counters, Destination, Times};
 use crate::admin::probes::{Hook, HookState};
 use crate::lifecycle::drain::Drain;
 use crate::telemetry::connections::{About, Connections};
@@ -37,6 +37,7 @@ impl Answers for Fake {
             refusals: vec![],
             counters: Counters::default(),
             limits: None,
+            times: Times::default(),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::api::destination::ANY_DESTINATION;
 use crate::api::labels;
 use crate::cluster::watch::Watches;
 use crate::config::kubernetes::{File, Scope};
+use crate::flow::{Step, Steps};
 use crate::resolve::check::Obstacle;
 use crate::resolve::destination::Protocol;
 use crate::resolve::directory::{Cr, CrName, Entrance, Speaks};
@@ -83,6 +84,7 @@ impl Answers for Everything {
             refusals: self.refusals.of(&asked).into_iter().map(refusal).collect(),
             counters: self.counters(&asked, &entrances),
             limits: self.limits(&entrances),
+            times: self.times(&entrances),
         }
     }
 
@@ -230,6 +232,17 @@ impl Everything {
         callers
     }
 
+    /// Of the first Service, which is the only one unless there are tenants.
+    fn times(&self, entrances: &[Arc<Entrance>]) -> told::Times {
+        let mut ways = entrances
+            .iter()
+            .filter_map(|entrance| self.board.way(&entrance.service)?.ok());
+        let behalf = ways
+            .next()
+            .and_then(|way| way.endpoint.parts().http.behalf.clone());
+        behalf.map_or_else(told::Times::default, |behalf| times(&behalf.steps))
+    }
+
     /// Those of one CR are all of the same plane.
     fn limits(&self, entrances: &[Arc<Entrance>]) -> Option<told::Limits> {
         let mut ways = entrances
@@ -286,6 +299,27 @@ fn reason(reason: Reason) -> told::Reason {
         Reason::Limit(Exceeded::PerSource) => told::Reason::PerSource,
         Reason::Limit(Exceeded::Total) => told::Reason::Total,
     }
+}
+
+fn times(steps: &Steps) -> told::Times {
+    let took = |step: &Step| {
+        let took = step.so_far()?;
+        Some(told::Took {
+            count: took.count,
+            average_milliseconds: milliseconds(took.average),
+            longest_milliseconds: milliseconds(took.longest),
+        })
+    };
+    told::Times {
+        caller: took(&steps.caller),
+        credentials: took(&steps.credentials),
+        connect: took(&steps.connect),
+        answer: took(&steps.answer),
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn seconds(duration: Duration) -> u64 {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use tokio::time::Instant;
 
 use super::callers::{Callers, Trace, Wanted};
 use super::door::Door;
@@ -105,7 +106,11 @@ impl Gate {
             Audience::Namespace(_) => Wanted::Certain,
         };
         let trace = self.callers.trace(&accepted.stream, accepted.peer.ip());
+        let begin = Instant::now();
         let caller = self.callers.identify(trace, wanted).await;
+        if let Some(behalf) = &way.endpoint.parts().http.behalf {
+            behalf.steps.caller.took(begin.elapsed());
+        }
         match way.door.admit(trace, &caller) {
             Ok(drain) => {
                 way.admitted.fetch_add(1, Ordering::Relaxed);

@@ -17,6 +17,7 @@ use super::{HttpParts, headers, request_id, upgrade};
 use crate::error::render::{self, Asked};
 use crate::error::{Error, Names, catalogue};
 use crate::flow::behalf::Behalf;
+use crate::flow::steps::{Step, Steps};
 use crate::framing::Turn;
 use crate::resolve::destination::DestinationName;
 use crate::telemetry::logging;
@@ -41,6 +42,13 @@ impl Named {
 
     pub(super) fn destination(&self) -> &str {
         &self.destination
+    }
+
+    /// A step is done that has begun then.
+    pub(super) fn took(&self, step: fn(&Steps) -> &Step, since: Instant) {
+        if let Some(behalf) = &self.behalf {
+            step(&behalf.steps).took(since.elapsed());
+        }
     }
 
     /// Asked for, or at a level at which everything is told.

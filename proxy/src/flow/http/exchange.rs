@@ -55,7 +55,7 @@ impl HttpService {
         let reuse = if safe { Reuse::Any } else { Reuse::Recent };
         let lease = match self.pooled(app, reuse) {
             Some(lease) => lease,
-            None => match Box::pin(self.origin.open(reuse)).await {
+            None => match Box::pin(self.open(reuse)).await {
                 Ok(lease) => lease,
                 Err(error) => return Err(self.not_connected(error, request).await),
             },
@@ -82,6 +82,13 @@ impl HttpService {
         self.origin.reuse(reuse)
     }
 
+    async fn open(&self, reuse: Reuse) -> Result<Lease<RequestBody>, connect::Error> {
+        let begin = Instant::now();
+        let opened = self.origin.open(reuse).await;
+        self.named.took(|steps| &steps.connect, begin);
+        opened
+    }
+
     async fn not_connected(&self, error: crate::connect::Error, request: Request<RequestBody>) -> Error {
         request.into_body().drain_if_cheap().await;
         error.into()
@@ -96,7 +103,7 @@ impl HttpService {
     ) -> Result<Response<ResponseBody>, Error> {
         self.named.metrics.repeated.inc();
         let upload = request.body().upload();
-        let lease = match self.origin.open(Reuse::Never).await {
+        let lease = match self.open(Reuse::Never).await {
             Ok(lease) => lease,
             Err(error) => return Err(self.not_connected(error, request).await),
         };
@@ -106,6 +113,19 @@ impl HttpService {
     }
 
     async fn send(
+        &self,
+        lease: Lease<RequestBody>,
+        request: Request<RequestBody>,
+        app: &Arc<AppConnection>,
+        resets: bool,
+    ) -> Result<Response<ResponseBody>, Failed> {
+        let begin = Instant::now();
+        let answered = self.send_over(lease, request, app, resets).await;
+        self.named.took(|steps| &steps.answer, begin);
+        answered
+    }
+
+    async fn send_over(
         &self,
         lease: Lease<RequestBody>,
         request: Request<RequestBody>,
