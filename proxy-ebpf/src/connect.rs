@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use aya_log_ebpf::trace;
+use aya_log_ebpf::debug;
 use proxy_common::{
     Attempt, Counter, Endpoint, Ip, NamespaceNumber, Origin, Refusal, Refused, Tables, Target, Verdict,
     Wanted, verdict,
@@ -17,7 +17,7 @@ use proxy_common::{
 
 use crate::maps::{
     self, CALLERS, EXEMPT, HAVE_SET_RETVAL, REFUSALS, REPORT_REFUSALS, TARGETS, VIRTUAL_IPS, WANTED, count,
-    count_for,
+    count_for, tells,
 };
 use crate::sock_addr::{Call, PROCEED, REFUSE};
 
@@ -76,12 +76,14 @@ fn decide(context: &SockAddrContext, address: Endpoint) -> Result<Option<Endpoin
             };
             count_for(&address.ip, counter);
             report(address, reason);
-            trace!(
-                context,
-                "connect to {:i} port {} refused",
-                shown(&address.ip),
-                address.port
-            );
+            if tells() {
+                debug!(
+                    context,
+                    "connect to {:i} port {} refused",
+                    shown(&address.ip),
+                    address.port
+                );
+            }
             Err(ECONNREFUSED)
         }
     }
@@ -96,14 +98,16 @@ fn redirect(context: &SockAddrContext, address: Endpoint, target: Endpoint) -> R
         return Err(ENOMEM);
     }
     count_for(&address.ip, Counter::Redirected);
-    trace!(
-        context,
-        "connect to {:i} port {} redirected to {:i} port {}",
-        shown(&address.ip),
-        address.port,
-        shown(&target.ip),
-        target.port
-    );
+    if tells() {
+        debug!(
+            context,
+            "connect to {:i} port {} redirected to {:i} port {}",
+            shown(&address.ip),
+            address.port,
+            shown(&target.ip),
+            target.port
+        );
+    }
     Ok(target)
 }
 

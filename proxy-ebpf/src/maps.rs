@@ -5,7 +5,7 @@ use core::ptr;
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock};
-use aya_ebpf::btf_maps::{HashMap, PerCpuArray, RingBuf, SkStorage};
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::helpers::generated::{bpf_map_update_elem, bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::btf_map;
 use proxy_common::{Counter, Endpoint, Flow, Ip, NamespaceNumber, Origin, Refused, Target, Wanted};
@@ -14,6 +14,15 @@ use proxy_common::{Counter, Endpoint, Flow, Ip, NamespaceNumber, Origin, Refused
 /// refused `connect` fails with EPERM.
 #[unsafe(no_mangle)]
 pub static HAVE_SET_RETVAL: Global<u8> = Global::new(1);
+
+/// Whether decisions may be reported at all; set by the loader. Off, the verifier removes that code.
+#[unsafe(no_mangle)]
+pub static MAY_TELL: Global<u8> = Global::new(0);
+
+#[inline(always)]
+pub fn tells() -> bool {
+    MAY_TELL.load() != 0 && TELL.get(0).is_some_and(|tell| *tell != 0)
+}
 
 /// Whether somebody reads [`REFUSALS`]; set by the loader.
 #[unsafe(no_mangle)]
@@ -55,6 +64,10 @@ pub static ORIGINS: SkStorage<Origin> = SkStorage::new();
 /// map can exempt himself.
 #[btf_map]
 pub static EXEMPT: SkStorage<u32> = SkStorage::new();
+
+/// Whether decisions are reported now: user space follows its log level.
+#[btf_map]
+pub static TELL: Array<u32, 1> = Array::new();
 
 #[btf_map]
 pub static COUNTERS: PerCpuArray<u64, { Counter::SLOTS }> = PerCpuArray::new();

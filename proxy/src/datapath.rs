@@ -66,7 +66,8 @@ pub struct Options {
     pub origin_record: bool,
     /// Report every refusal, for [`Datapath::refusals`].
     pub refusal_record: bool,
-    /// Let the programs report every decision. Off, the verifier removes that code.
+    /// Let the programs report decisions while the log level asks for it, see [`KernelLog::forward`].
+    /// Off, the verifier removes that code.
     pub kernel_log: bool,
     /// Refuse with EPERM, as on kernels before 5.18, which offer nothing else.
     pub refuse_with_eperm: bool,
@@ -266,14 +267,15 @@ fn wanted_programs(options: Options) -> Vec<WantedProgram> {
 }
 
 fn create_maps(options: Options) -> Result<Ebpf, Error> {
-    const TRACE: u8 = aya_log::Level::Trace as u8;
-    let log_level = if options.kernel_log { TRACE } else { 0 };
+    const DEBUG: u8 = aya_log::Level::Debug as u8;
+    let log_level = if options.kernel_log { DEBUG } else { 0 };
     let have_set_retval = u8::from(!options.refuse_with_eperm && error::set_retval_is_supported());
     EbpfLoader::new()
         // Nothing here is relocated against the kernel's types, so a missing or broken
         // /sys/kernel/btf must not matter.
         .btf(None)
         .override_global("AYA_LOG_LEVEL", &log_level, true)
+        .override_global("MAY_TELL", &u8::from(options.kernel_log), true)
         .override_global("HAVE_SET_RETVAL", &have_set_retval, true)
         .override_global("REPORT_REFUSALS", &u8::from(options.refusal_record), true)
         .load(&PROGRAMS.0)

@@ -75,7 +75,6 @@ use crate::lifecycle::drain::Drain;
 use crate::lifecycle::readiness::Readiness;
 use crate::resolve::directory::Directory;
 use crate::resolve::source::secrets;
-use crate::telemetry::logging::Level;
 use crate::telemetry::registry::{Metrics, scopes};
 
 /// As in the label of its pod, also that of the fallback.
@@ -348,7 +347,7 @@ impl<'a> Agent<'a> {
         let options = datapath::Options {
             origin_record: true,
             refusal_record: true,
-            kernel_log: self.settings.logging.level == Level::Trace,
+            kernel_log: true,
             ..datapath::Options::default()
         };
         let root = self.settings.ebpf.cgroup_root.clone();

@@ -64,7 +64,7 @@ async fn serve(
     log: LogControl,
 ) -> anyhow::Result<u8> {
     let signals = Signals::new()?;
-    let datapath = Datapath::load(&hook::options(config))?;
+    let datapath = Datapath::load(&hook::options())?;
     let sandbox = match &config.scope {
         Scope::Command(command) => Some(Sandbox::create(&sandbox::Options {
             user: command.user.as_deref(),

@@ -244,3 +244,37 @@ async fn open_connections_are_listed_by_resource_and_destination() {
         ]
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn decisions_of_the_kernel_are_logged_once_the_level_is_debug() {
+    if !node::privileged() {
+        return;
+    }
+    let (node, entrance) = node_with_destination(ApiServer::shared().await).await;
+    let shop = node.shop.clone();
+    let pod = node.pod(&shop, "app", SHOP).await;
+    let agent = node
+        .agent("agent-kernel-log")
+        .setting("logging", json!({"level": "info"}))
+        .start();
+    let connect = || {
+        let stream = pod.run(|| TcpStream::connect(entrance.virtual_address));
+        assert!(exchange(stream.unwrap(), "").ends_with("hello"));
+    };
+    let told = || {
+        let log = agent.log();
+        log.iter()
+            .any(|line| line["target"] == "transparent_proxy::kernel")
+    };
+    connect();
+    assert!(!told());
+    std::fs::write(
+        agent.folder().join("logger-config.yaml"),
+        "log:\n  level: debug\n",
+    )
+    .unwrap();
+    wait::until("a decision is logged", || {
+        connect();
+        told()
+    });
+}

@@ -7,7 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::sandbox::Sandbox;
 use crate::app::hook;
-use crate::config::{self, Scope};
+use crate::config::Scope;
 use crate::datapath::cgroup::Mount;
 use crate::datapath::{self, Datapath};
 use crate::telemetry::registry::Metrics;
@@ -17,9 +17,9 @@ pub(super) struct Hook {
     effective: Gauge,
 }
 
-pub(super) fn options(config: &config::Run) -> datapath::Options {
+pub(super) fn options() -> datapath::Options {
     datapath::Options {
-        kernel_log: config.logging.level == tracing::Level::TRACE,
+        kernel_log: true,
         ..datapath::Options::default()
     }
 }
