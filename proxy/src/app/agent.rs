@@ -267,13 +267,13 @@ impl<'a> Agent<'a> {
 
     /// Starts all that runs from now on.
     fn start(self) -> (Running<'a>, Tasks) {
-        let mut tasks = Tasks::default();
+        let tasks = Tasks::default();
         let (order, orders) = mpsc::channel(1);
         let (hand_over, loaded) = mpsc::channel(1);
         let keeper = wants_hook(self.arguments, &self.settings).then(|| self.keeper(hand_over).prepared());
         let control = Control {
             known: self.feeds.known.clone(),
-            entries: self.entries(),
+            entries: self.entries(&tasks),
             destinations: self.destinations.subscribe(),
             orders,
             loaded,
@@ -286,9 +286,10 @@ impl<'a> Agent<'a> {
             },
         };
         tasks.spawn(control.run());
-        self.start_feeds(&mut tasks);
+            supervisor: tasks.supervisor(),
+        self.start_feeds(&tasks);
         tasks.spawn(self.remember().run());
-        let hook = keeper.map(|keeper| HookTask::start(keeper, &mut tasks));
+        let hook = keeper.map(|keeper| HookTask::start(keeper, &tasks));
         let running = Running {
             agent: self,
             order,
@@ -297,7 +298,7 @@ impl<'a> Agent<'a> {
         (running, tasks)
     }
 
-    fn start_feeds(&self, tasks: &mut Tasks) {
+    fn start_feeds(&self, tasks: &Tasks) {
         let feeds = &self.feeds;
         tasks.spawn_endless(feeds.services());
         tasks.spawn_endless(feeds.crs());
@@ -319,7 +320,7 @@ impl<'a> Agent<'a> {
         }
     }
 
-    fn entries(&self) -> Entries {
+    fn entries(&self, tasks: &Tasks) -> Entries {
         let common = Common {
             gate: Arc::new(Gate {
                 callers: Arc::clone(&self.callers),
@@ -335,6 +336,7 @@ impl<'a> Agent<'a> {
             drain: self.drain.child(),
             own: Arc::clone(&self.own),
             numbers: self.numbers.clone(),
+            supervisor: tasks.supervisor(),
             ips: self.arguments.ips.clone(),
         };
         Entries::new(common, self.board.clone())

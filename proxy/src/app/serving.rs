@@ -12,6 +12,7 @@ use crate::accept::{self, Accepted, Limits};
 use crate::datapath::{NamespaceNumber, VirtualIpError, VirtualIps};
 use crate::flow::Endpoint;
 use crate::lifecycle::drain::Drain;
+use crate::lifecycle::supervisor::Supervisor;
 
 /// One open listener.
 pub(super) struct Served {
@@ -32,12 +33,14 @@ pub(super) struct Route {
 }
 
 impl Served {
-    /// Opens the listener. `handler` gets every connection, with the endpoint's drain.
+    /// Opens the listener, whose loop `supervisor` runs. `handler` gets every connection, with the
+    /// endpoint's drain.
     pub(super) fn open<H, F>(
         address: SocketAddr,
         endpoint: Arc<Endpoint>,
         limits: &Arc<Limits>,
         drain: Drain,
+        supervisor: &Supervisor,
         handler: H,
     ) -> io::Result<Self>
     where
@@ -52,7 +55,7 @@ impl Served {
             drain,
         };
         let limits = Arc::clone(limits);
-        tokio::spawn(accept::serve(listener, limits, served.drain.watch(), handler));
+        supervisor.spawn(accept::serve(listener, limits, served.drain.watch(), handler));
         Ok(served)
     }
 

@@ -16,6 +16,7 @@ use super::numbers::Numbers;
 use super::pod_table::PodTable;
 use super::refusals::RefusalLog;
 use crate::datapath::Exempt;
+use crate::lifecycle::supervisor::Supervisor;
 use crate::resolve::source::secrets::{Change, Changes};
 
 /// Destinations that nobody asks for between two looks are put to rest.
@@ -37,6 +38,7 @@ pub(super) struct Control {
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) loaded: mpsc::Receiver<Loaded>,
     pub(super) hooked: Hooked,
+    pub(super) supervisor: Supervisor,
 }
 
 /// What changes hands when the programs are loaded.
@@ -90,9 +92,10 @@ impl Control {
             callers: loaded.callers.clone(),
         });
         let cgroups = loaded.cgroups.clone();
-        tokio::spawn(async move { cgroups.follow().await });
+        self.supervisor.spawn(async move { cgroups.follow().await });
         let (node, numbers) = (hooked.node.clone(), hooked.numbers.clone());
-        tokio::spawn(identities::tell(loaded.cgroups, node, numbers, loaded.callers));
+        let telling = identities::tell(loaded.cgroups, node, numbers, loaded.callers);
+        self.supervisor.spawn(telling);
         if let Some(refusals) = loaded.refusals {
             let (callers, log) = (Arc::clone(&hooked.callers), hooked.refusals.clone());
             tokio::spawn(identities::log_refusals(

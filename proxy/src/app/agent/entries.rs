@@ -22,6 +22,7 @@ use crate::resolve::directory::{Entrance, Entry};
 use crate::resolve::scope::Audience;
 use crate::resolve::source::secrets::Change;
 
+use crate::lifecycle::supervisor::Supervisor;
 /// What all entries share.
 pub(super) struct Common {
     pub(super) gate: Arc<Gate>,
@@ -32,6 +33,7 @@ pub(super) struct Common {
     pub(super) numbers: Numbers,
     /// Addresses of this pod, to which connections are redirected.
     pub(super) ips: Vec<IpAddr>,
+    pub(super) supervisor: Supervisor,
 }
 
 /// Kept as the directory says, by its one writer.
@@ -207,7 +209,14 @@ impl Open {
         Ok(Self {
             entry: entry.clone(),
             basis,
-            served: Served::open(address, endpoint, &common.limits, drain, enter)?,
+            served: Served::open(
+                address,
+                endpoint,
+                &common.limits,
+                drain,
+                &common.supervisor,
+                enter,
+            )?,
             way,
         })
     }

@@ -34,7 +34,7 @@ pub(super) struct HookTask {
 }
 
 impl HookTask {
-    pub(super) fn start(keeper: Keeper, tasks: &mut Tasks) -> Self {
+    pub(super) fn start(keeper: Keeper, tasks: &Tasks) -> Self {
         let (begin, begun) = oneshot::channel();
         let (stop, stopped) = (CancellationToken::new(), CancellationToken::new());
         let (asked, at_the_end) = (stop.clone(), stopped.clone().drop_guard());

@@ -33,6 +33,7 @@ use crate::flow::http::{HttpMetrics, HttpParts, HttpSettings};
 use crate::flow::stream::{TcpMetrics, TcpParts, TcpSettings};
 use crate::lifecycle::workers::Workers;
 use crate::resolve::destination::SocketOptions;
+use crate::lifecycle::supervisor::supervisor;
 use crate::resolve::directory::{Cr, CrName, Directory, Speaks};
 use crate::resolve::source::secrets::{self, Writer};
 use crate::telemetry::connections::Connections;
@@ -111,6 +112,7 @@ impl Agent {
                 numbers: Numbers::default(),
                 ips: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
             },
+                supervisor: supervisor().0,
             Board::default(),
         );
         let mut agent = Self {
