@@ -309,8 +309,8 @@ impl<'a> Agent<'a> {
             tasks.spawn_endless(cas.watch(&feeds.client, &feeds.watches));
         }
         let of_all = {
-            let (feeds, watches) = (feeds.clone(), Watches::default());
-            move |table| feeds.pods_of_all(&watches, table)
+            let feeds = feeds.clone();
+            move |table| feeds.pods_of_all(table)
         };
         tasks.spawn(feeds.all.clone().run(of_all));
         if wants_hook(self.arguments, &self.settings) {
@@ -374,7 +374,10 @@ impl<'a> Agent<'a> {
         Missing {
             known: self.feeds.known.clone(),
             destinations: self.destinations.clone(),
-            pods: self.pods().clone(),
+            node: wants_hook(self.arguments, &self.settings).then(|| self.node.clone()),
+            all: self.feeds.all.clone(),
+            own: Arc::clone(&self.feeds.own),
+            watches: self.feeds.watches.clone(),
         }
     }
 }

@@ -61,7 +61,7 @@ impl Cr {
             tenants: annotations
                 .and_then(|all| all.get(labels::TENANT_SUBDOMAINS))
                 .cloned(),
-            spec: cr.spec,
+            spec: essence(cr.spec),
             broken: None,
         })
     }
@@ -96,6 +96,20 @@ impl Cr {
         let own = self.spec.access_control.as_ref();
         own.and_then(|control| control.scope).unwrap_or(default)
     }
+}
+
+/// Of chains and actions it matters only that there are some.
+fn essence(mut spec: DestinationSpec) -> DestinationSpec {
+    if let Some(chain) = &mut spec.chain_ref {
+        chain.variables = None;
+    }
+    if let Some(actions) = &mut spec.actions {
+        actions.truncate(1);
+        for action in actions {
+            action.triggers = None;
+        }
+    }
+    spec
 }
 
 impl fmt::Display for CrName {

@@ -122,8 +122,7 @@ impl Callers {
     }
 
     async fn by_address(&self, source: IpAddr, wanted: Wanted) -> Caller {
-        let at_hand =
-            known(self.node.read().by_address(source)).or_else(|| known(self.all.owner_at_hand(source)));
+        let at_hand = known(self.node.owner(source)).or_else(|| known(self.all.owner_at_hand(source)));
         let owner = match (at_hand, wanted) {
             (Some(owner), _) => owner,
             (None, Wanted::AtHand) => Owner::Unknown,
@@ -138,7 +137,7 @@ impl Callers {
             .node
             .wait_for(PATIENCE, |pods| known(pods.by_address(source)));
         tokio::select! {
-            Some(owner) = nearby => owner,
+            Some(owner) = self.node.owner_soon(source, PATIENCE) => owner,
             owner = self.all.owner(source, PATIENCE) => owner,
         }
     }
