@@ -139,6 +139,8 @@ pub struct Entrance {
     /// Where agents listen.
     pub target_port: u16,
     pub speaks: Speaks,
+    /// In seconds since 1970.
+    pub created: i64,
 }
 
 /// Why a Service with our labels is no entrance.
@@ -184,6 +186,7 @@ impl Entrance {
         if addresses.is_empty() {
             return Err(NoEntrance::NoAddress);
         }
+        let created = service.metadata.creation_timestamp.as_ref();
         Ok(Self {
             service: name.into(),
             cr: CrName { namespace, name: cr },
@@ -191,6 +194,7 @@ impl Entrance {
             port: number,
             target_port: target,
             speaks: speaks(port),
+            created: created.map_or(0, |created| created.0.as_second()),
         })
     }
 }

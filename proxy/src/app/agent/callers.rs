@@ -1,7 +1,7 @@
 //! Who opened a connection: by the word of the kernel, else by the source address.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,9 +62,9 @@ impl Callers {
 
     pub(super) async fn identify(&self, stream: &TcpStream, source: IpAddr, wanted: Wanted) -> Caller {
         if let Some(kernel) = self.kernel.load_full()
-            && let Some(cgroup) = kernel.cgroup_of(stream)
+            && let Some(origin) = kernel.origin_of(stream)
         {
-            return self.by_cgroup(&kernel.cgroups, cgroup, wanted).await;
+            return self.by_cgroup(&kernel.cgroups, origin.cgroup, wanted).await;
         }
         if is_port_forward(source) {
             return if self.own.is_meshed() {
@@ -74,6 +74,15 @@ impl Callers {
             };
         }
         self.by_address(source, wanted).await
+    }
+
+    /// The virtual IP and port that a connection was opened to, if the hook has redirected it.
+    pub(super) fn meant(&self, stream: &TcpStream) -> Option<SocketAddr> {
+        self.kernel
+            .load()
+            .as_ref()?
+            .origin_of(stream)
+            .map(|origin| origin.wanted)
     }
 
     /// The pod that a cgroup belongs to, if that is known by now.
@@ -133,9 +142,6 @@ impl Callers {
 
     /// Pods of this node are watched with the hook anyhow; those of others where somebody asks.
     async fn owner_soon(&self, source: IpAddr) -> Owner {
-        let nearby = self
-            .node
-            .wait_for(PATIENCE, |pods| known(pods.by_address(source)));
         tokio::select! {
             Some(owner) = self.node.owner_soon(source, PATIENCE) => owner,
             owner = self.all.owner(source, PATIENCE) => owner,
@@ -149,9 +155,9 @@ fn known(owner: Owner) -> Option<Owner> {
 
 impl Kernel {
     /// Of a connection that this agent's own hook has redirected.
-    fn cgroup_of(&self, stream: &TcpStream) -> Option<u64> {
+    fn origin_of(&self, stream: &TcpStream) -> Option<datapath::Caller> {
         match self.origins.of(stream) {
-            Ok(origin) => origin.map(|origin| origin.cgroup),
+            Ok(origin) => origin,
             Err(error) => {
                 warn!(%error, "the kernel does not say who opened a connection");
                 None

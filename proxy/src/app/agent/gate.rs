@@ -3,14 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwapOption;
+
 use super::callers::{Callers, Wanted};
 use super::door::Door;
 use super::refusals::{At, Reason, Refusal, RefusalLog};
 use crate::accept::{self, Accepted};
 use crate::flow::{self, Endpoint};
 use crate::lifecycle::workers::Workers;
-use crate::resolve::directory::CrName;
-use crate::resolve::scope::{Audience, Caller, Refused};
+use crate::resolve::directory::{CrName, Entrance};
+use crate::resolve::scope::{Audience, Caller};
+
+/// The target port is that of two Services.
+const AMBIGUOUS: Reason = Reason::NotServed("target_port_of_two");
 
 /// What is asked about every connection.
 pub(super) struct Gate {
@@ -25,6 +30,8 @@ pub(super) struct Way {
     pub(super) door: Door,
     pub(super) endpoint: Arc<Endpoint>,
     admitted: AtomicU64,
+    /// Where another Service has the same target port, the one that is served here.
+    contested: ArcSwapOption<Entrance>,
 }
 
 impl Way {
@@ -34,7 +41,13 @@ impl Way {
             door,
             endpoint,
             admitted: AtomicU64::new(0),
+            contested: ArcSwapOption::empty(),
         }
+    }
+
+    /// Another Service leads here, too, or `None` does.
+    pub(super) fn contest(&self, served: Option<Arc<Entrance>>) {
+        self.contested.store(served);
     }
 
     /// Connections that were let in so far.
@@ -55,6 +68,13 @@ impl Gate {
             Audience::Namespace(_) => Wanted::Certain,
         };
         let source = accepted.peer.ip();
+        if self.may_mean_another(&accepted, &way) {
+            let caller = self
+                .callers
+                .identify(&accepted.stream, source, Wanted::AtHand)
+                .await;
+            return self.refuse(accepted, &way.cr, &caller, AMBIGUOUS);
+        }
         let caller = self.callers.identify(&accepted.stream, source, wanted).await;
         match way.door.admit(&caller) {
             Ok(drain) => {
@@ -62,16 +82,26 @@ impl Gate {
                 let admitted = Accepted { drain, ..accepted };
                 flow::hand_over(admitted, self.workers.clone(), Arc::clone(&way.endpoint)).await;
             }
-            Err(refused) => self.refuse(accepted, &way.cr, &caller, refused),
+            Err(refused) => self.refuse(accepted, &way.cr, &caller, Reason::Scope(refused.as_str())),
         }
     }
 
-    fn refuse(&self, accepted: Accepted, cr: &CrName, caller: &Caller, refused: Refused) {
+    /// Two Services lead here, and the hook does not say that the one was meant that is served.
+    /// kube-proxy does not tell, and the other one's callers must not get this one's credentials.
+    fn may_mean_another(&self, accepted: &Accepted, way: &Way) -> bool {
+        let Some(served) = way.contested.load_full() else {
+            return false;
+        };
+        let meant = self.callers.meant(&accepted.stream);
+        !meant.is_some_and(|meant| served.port == meant.port() && served.addresses.contains(&meant.ip()))
+    }
+
+    fn refuse(&self, accepted: Accepted, cr: &CrName, caller: &Caller, reason: Reason) {
         self.refusals.add(&Refusal {
             cr: Some(cr.clone()),
             caller: caller.to_string(),
             address: accepted.peer,
-            reason: Reason::Scope(refused.as_str()),
+            reason,
             at: At::Accept,
         });
         accept::reset(accepted.stream);

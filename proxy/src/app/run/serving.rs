@@ -78,7 +78,7 @@ impl One {
             proxy: self.served.listener,
             namespace: NamespaceNumber::NONE,
         };
-        self.served.announce(BTreeSet::from([route]), table)?;
+        self.served.announce(&BTreeSet::from([route]), table)?;
         self.virtual_address = virtual_address;
         Ok(())
     }
