@@ -253,7 +253,9 @@ impl<'a> Agent<'a> {
         http.tokens.register(root);
         self.limits.register(root);
         self.refusals.register(root);
-        self.hook.register(root);
+        if wants_hook(self.arguments, &self.settings) {
+            self.hook.register(root);
+        }
         self.feeds.watches.register(root);
         metrics.register_process();
         metrics
@@ -284,9 +286,9 @@ impl<'a> Agent<'a> {
                 refusals: self.refusals.clone(),
                 exempt: Arc::clone(&self.exempt),
             },
+            supervisor: tasks.supervisor(),
         };
         tasks.spawn(control.run());
-            supervisor: tasks.supervisor(),
         self.start_feeds(&tasks);
         tasks.spawn(self.remember().run());
         let hook = keeper.map(|keeper| HookTask::start(keeper, &tasks));
@@ -334,9 +336,9 @@ impl<'a> Agent<'a> {
             },
             limits: Arc::clone(&self.limits),
             drain: self.drain.child(),
+            supervisor: tasks.supervisor(),
             own: Arc::clone(&self.own),
             numbers: self.numbers.clone(),
-            supervisor: tasks.supervisor(),
             ips: self.arguments.ips.clone(),
         };
         Entries::new(common, self.board.clone())
@@ -350,16 +352,14 @@ impl<'a> Agent<'a> {
             ..datapath::Options::default()
         };
         let root = self.settings.ebpf.cgroup_root.clone();
-        Keeper::new(root, options, loaded, self.hook.clone())
-    }
-
-    /// The pods that callers are looked for among.
-    fn pods(&self) -> &PodTable {
-        if wants_hook(self.arguments, &self.settings) {
-            &self.node
-        } else {
-            self.feeds.all.table()
-        }
+        Keeper::new(
+            root,
+            options,
+            loaded,
+            self.hook.clone(),
+            self.readiness.clone(),
+            Arc::clone(&self.feeds.own),
+        )
     }
 
     fn remember(&self) -> Remember {
