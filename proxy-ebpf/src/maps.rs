@@ -28,10 +28,11 @@ pub fn tells() -> bool {
 #[unsafe(no_mangle)]
 pub static REPORT_REFUSALS: Global<u8> = Global::new(0);
 
-/// Virtual IP → how many of its ports are served. User space alone writes it, so
+/// Virtual IP → how many of its ports are served: two of each destination where both IP
+/// versions are in use, and there are 20,000 target ports. User space alone writes it, so
 /// entries may be allocated one by one.
 #[btf_map]
-pub static VIRTUAL_IPS: HashMap<Ip, u32, 32_768, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+pub static VIRTUAL_IPS: HashMap<Ip, u32, 65_536, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
 /// Virtual IP and port → the proxy's listener for it, and whom it is for. As many as
 /// there are target ports for destinations, and then some.

@@ -2,4 +2,5 @@
 
 pub mod drain;
 pub mod readiness;
+pub mod supervisor;
 pub mod workers;

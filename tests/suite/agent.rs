@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use crate::harness::agent::{BANK, Entrance, Node, Running, SHOP, STRANGER, exchange};
-use crate::harness::api_server::ApiServer;
+use crate::harness::api_server::{ApiServer, Instead};
 use crate::harness::{node, wait};
 
 mod authorities;
@@ -16,6 +16,7 @@ mod denied;
 mod end;
 mod fallback;
 mod hooked;
+mod keeper;
 mod outage;
 mod scale;
 

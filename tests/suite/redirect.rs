@@ -1,7 +1,7 @@
 //! The kernel side: who is redirected, what applications see, what others notice.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -316,6 +316,56 @@ fn a_removed_virtual_ip_is_foreign_again() {
         libc::ENETUNREACH,
         "none is left"
     );
+}
+
+/// Destinations come and go, and addresses are given to others.
+#[test]
+fn a_virtual_ip_that_leads_elsewhere_by_now_stays() {
+    if !node::privileged() {
+        return;
+    }
+    let hooked = Hooked::new();
+    let port = hooked.proxy.local_addr().unwrap().port();
+    let virtual_ips = hooked.datapath.virtual_ips();
+    virtual_ips
+        .remove_if_to(at(VIRTUAL4, 80), at(PROXY4, port + 1))
+        .unwrap();
+    hooked.assert_arrives(hooked.connect(at(VIRTUAL4, 80)).unwrap());
+    virtual_ips
+        .remove_if_to(at(VIRTUAL4, 80), at(PROXY4, port))
+        .unwrap();
+    assert_eq!(virtual_ips.target(at(VIRTUAL4, 80)).unwrap(), None);
+    virtual_ips
+        .remove_if_to(at(VIRTUAL4, 80), at(PROXY4, port))
+        .unwrap();
+}
+
+/// As many as there are target ports, each with an address of both IP versions.
+#[test]
+fn all_destinations_of_two_families_have_room_and_what_has_none_leaves_nothing_behind() {
+    if !node::privileged() {
+        return;
+    }
+    let hooked = Hooked::new();
+    let virtual_ips = hooked.datapath.virtual_ips();
+    let numbered = |number: u32| -> IpAddr {
+        let [_, a, b, c] = number.to_be_bytes();
+        Ipv4Addr::new(10, a, b, c).into()
+    };
+    let insert =
+        |number: u32| virtual_ips.insert(SocketAddr::new(numbered(number), 80), at(PROXY4, 10_000), ANYBODY);
+    for number in 0..40_000 {
+        insert(number).unwrap();
+    }
+    let full = (40_000..70_000)
+        .find(|number| insert(*number).is_err())
+        .expect("a table has an end");
+    let address = SocketAddr::new(numbered(full), 80);
+    assert_eq!(virtual_ips.target(address).unwrap(), None);
+    assert!(!virtual_ips.contains(address.ip()));
+    virtual_ips.remove(SocketAddr::new(numbered(0), 80)).unwrap();
+    insert(full).unwrap();
+    assert!(virtual_ips.target(address).unwrap().is_some());
 }
 
 #[test]

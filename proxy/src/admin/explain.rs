@@ -191,6 +191,7 @@ pub enum Reason {
     Udp,
     PerSource,
     Total,
+    TargetPortOfTwo,
 }
 
 /// Of all destinations of one plane together.

@@ -1,5 +1,7 @@
 //! The pages for people.
 
+use std::borrow::Cow;
+
 use super::html::{Document, Escaped, Mark};
 use super::status::{Phase, Status};
 use crate::telemetry::connections::Snapshot;
@@ -8,7 +10,7 @@ pub(super) const INDEX: &str = "<!doctype html><html lang=\"en\"><title>transpar
      <li><a href=\"/status\">status</a><li><a href=\"/debug/connections\">open connections</a>\
      <li><a href=\"/metrics\">metrics</a><li><a href=\"/log-level\">log level</a><li><a href=\"/healthz\">alive</a><li><a href=\"/readyz\">ready</a></ul></html>\n";
 
-pub(super) fn status(status: &Status, phase: Phase, pending: &[&str], open: usize) -> String {
+pub(super) fn status(status: &Status, phase: Phase, pending: &[Cow<'_, str>], open: usize) -> String {
     let mut page = Document::new("status");
     page.paragraph(format_args!(
         "{} {}: <b>{}</b>",

@@ -94,7 +94,7 @@ impl Probes {
             "/readyz" => readyz(&self.readiness, draining),
             "/status" => json(&Report {
                 phase: Phase::of(self.readiness.is_ready(), draining),
-                pending: self.readiness.pending().into_iter().map(str::to_owned).collect(),
+                pending: self.readiness.pending().into_iter().map(Into::into).collect(),
                 component: (self.component)(),
             }),
             _ => not_found("/healthz, /readyz, /status"),

@@ -1,5 +1,7 @@
 //! What the status page tells. Filled by whoever puts the process together; never holds a secret.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// The state of the process at one moment.
@@ -64,7 +66,7 @@ impl Phase {
 #[derive(Debug, Serialize)]
 pub(super) struct Report<'a> {
     pub(super) phase: Phase,
-    pub(super) pending: Vec<&'static str>,
+    pub(super) pending: Vec<Cow<'static, str>>,
     pub(super) open_connections: usize,
     #[serde(flatten)]
     pub(super) status: &'a Status,

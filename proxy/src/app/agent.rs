@@ -254,7 +254,9 @@ impl<'a> Agent<'a> {
         http.tokens.register(root);
         self.limits.http.register(root);
         self.refusals.register(root);
-        self.hook.register(root);
+        if wants_hook(self.arguments, &self.settings) {
+            self.hook.register(root);
+        }
         self.feeds.watches.register(root);
         metrics.register_process();
         metrics
@@ -269,13 +271,13 @@ impl<'a> Agent<'a> {
 
     /// Starts all that runs from now on.
     fn start(self) -> (Running<'a>, Tasks) {
-        let mut tasks = Tasks::default();
+        let tasks = Tasks::default();
         let (order, orders) = mpsc::channel(1);
         let (hand_over, loaded) = mpsc::channel(1);
         let keeper = wants_hook(self.arguments, &self.settings).then(|| self.keeper(hand_over).prepared());
         let control = Control {
             known: self.feeds.known.clone(),
-            entries: self.entries(),
+            entries: self.entries(&tasks),
             destinations: self.destinations.subscribe(),
             orders,
             loaded,
@@ -286,12 +288,12 @@ impl<'a> Agent<'a> {
                 refusals: self.refusals.clone(),
                 exempt: Arc::clone(&self.exempt),
             },
-            beside: Tasks::default(),
+            supervisor: tasks.supervisor(),
         };
         tasks.spawn(control.run());
-        self.start_feeds(&mut tasks);
+        self.start_feeds(&tasks);
         tasks.spawn(self.remember().run());
-        let hook = keeper.map(|keeper| HookTask::start(keeper, &mut tasks));
+        let hook = keeper.map(|keeper| HookTask::start(keeper, &tasks));
         let running = Running {
             agent: self,
             order,
@@ -300,7 +302,7 @@ impl<'a> Agent<'a> {
         (running, tasks)
     }
 
-    fn start_feeds(&self, tasks: &mut Tasks) {
+    fn start_feeds(&self, tasks: &Tasks) {
         let feeds = &self.feeds;
         tasks.spawn_endless(feeds.services());
         tasks.spawn_endless(feeds.crs());
@@ -311,8 +313,8 @@ impl<'a> Agent<'a> {
             tasks.spawn_endless(cas.watch(&feeds.client, &feeds.watches));
         }
         let of_all = {
-            let (feeds, watches) = (feeds.clone(), Watches::default());
-            move |table| feeds.pods_of_all(&watches, table)
+            let feeds = feeds.clone();
+            move |table| feeds.pods_of_all(table)
         };
         tasks.spawn(feeds.all.clone().run(of_all));
         if wants_hook(self.arguments, &self.settings) {
@@ -322,7 +324,7 @@ impl<'a> Agent<'a> {
         }
     }
 
-    fn entries(&self) -> Entries {
+    fn entries(&self, tasks: &Tasks) -> Entries {
         let common = Common {
             gate: Arc::new(Gate {
                 callers: Arc::clone(&self.callers),
@@ -336,6 +338,7 @@ impl<'a> Agent<'a> {
             },
             limits: Arc::clone(&self.limits),
             drain: self.drain.child(),
+            supervisor: tasks.supervisor(),
             own: Arc::clone(&self.own),
             numbers: self.numbers.clone(),
             ips: self.arguments.ips.clone(),
@@ -351,16 +354,14 @@ impl<'a> Agent<'a> {
             ..datapath::Options::default()
         };
         let root = self.settings.ebpf.cgroup_root.clone();
-        Keeper::new(root, options, loaded, self.hook.clone())
-    }
-
-    /// The pods that callers are looked for among.
-    fn pods(&self) -> &PodTable {
-        if wants_hook(self.arguments, &self.settings) {
-            &self.node
-        } else {
-            self.feeds.all.table()
-        }
+        Keeper::new(
+            root,
+            options,
+            loaded,
+            self.hook.clone(),
+            self.readiness.clone(),
+            Arc::clone(&self.feeds.own),
+        )
     }
 
     fn remember(&self) -> Remember {
@@ -375,7 +376,10 @@ impl<'a> Agent<'a> {
         Missing {
             known: self.feeds.known.clone(),
             destinations: self.destinations.clone(),
-            pods: self.pods().clone(),
+            node: wants_hook(self.arguments, &self.settings).then(|| self.node.clone()),
+            all: self.feeds.all.clone(),
+            own: Arc::clone(&self.feeds.own),
+            watches: self.feeds.watches.clone(),
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use tokio::time::timeout;
 
 use super::in_cluster;
 use crate::admin::Fact;
@@ -15,6 +16,7 @@ use crate::config::kubernetes::File;
 use crate::health::{self, Installation};
 use crate::lifecycle::drain::Drain;
 use crate::lifecycle::readiness::Readiness;
+use crate::lifecycle::supervisor::supervisor;
 use crate::telemetry::registry::{Metrics, scopes};
 
 /// As in the label of its pod.
@@ -22,6 +24,10 @@ const COMPONENT: &str = "healthcheck";
 
 /// It goes on to tell what it knew, and says so; to be unreachable would be worse.
 const SILENT_API_SERVER: Duration = Duration::from_hours(1);
+
+/// So long after the signal the pages are still there: it takes a moment until nobody is led here
+/// any more.
+const LINGER: Duration = Duration::from_secs(5);
 
 pub fn run(arguments: &cli::Healthcheck) -> anyhow::Result<ExitCode> {
     in_cluster::run(COMPONENT, &arguments.cluster, |settings| {
@@ -43,8 +49,9 @@ async fn serve(arguments: &cli::Healthcheck, settings: File) -> anyhow::Result<E
         agent_probes: arguments.agent_probes,
     };
     let (installation, watching) = Installation::watch(&client, &config, &watches);
-    tokio::spawn(watching);
-    tokio::spawn(watches.feed(&readiness, SILENT_API_SERVER));
+    let (supervisor, mut broken) = supervisor();
+    supervisor.spawn(watching);
+    supervisor.spawn(watches.feed(&readiness, SILENT_API_SERVER));
     drop(starting);
 
     if settings.metrics.enabled {
@@ -57,7 +64,13 @@ async fn serve(arguments: &cli::Healthcheck, settings: File) -> anyhow::Result<E
     let listener = in_cluster::bind(arguments.listen).context("the pages cannot be served")?;
     tokio::spawn(health::serve(listener, installation, drain.signal()));
 
-    in_cluster::asked_to_stop().await?;
+    tokio::select! {
+        asked = in_cluster::asked_to_stop() => asked?,
+        message = broken.next() => bail!("a watch broke: {message}"),
+    }
+    drain.start();
+    // A second signal is somebody who does not want to wait.
+    let _ = timeout(LINGER, in_cluster::asked_again()).await;
     Ok(ExitCode::SUCCESS)
 }
 

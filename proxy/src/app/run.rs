@@ -34,6 +34,7 @@ use crate::connect::direct::{self, OwnAddresses};
 use crate::datapath::Datapath;
 use crate::flow::http::Retry;
 use crate::lifecycle::drain::{Drain, Drained};
+use crate::lifecycle::supervisor::{Broken, supervisor};
 use crate::resolve::source::files::{FileSource, Snapshot};
 use crate::telemetry::logging::{self, LogControl};
 use crate::telemetry::registry::{Metrics, scopes};
@@ -80,7 +81,7 @@ async fn serve(
     let page = Page::default();
     let starting = page.readiness.latch("hook");
     let limits = Limits::new(connection_limits(config, descriptors));
-    let parts = parts(config, &datapath, limits, &page, &mut metrics)?;
+    let (parts, broken) = parts(config, &datapath, limits, &page, &mut metrics)?;
     let mut serving = Serving::new(parts, VirtualIpPool::new(config.virtual_ips), drain.child());
     let mut destinations = FileSource::new(config.destinations.clone()).watch();
     serving.apply(&destinations.borrow_and_update().clone());
@@ -102,6 +103,7 @@ async fn serve(
         names: &names,
         page: &page,
         destinations,
+        broken,
     };
     let code = session.run(&mut hook).await;
 
@@ -125,6 +127,7 @@ struct Session<'a> {
     names: &'a Names,
     page: &'a Page,
     destinations: watch::Receiver<Arc<Snapshot>>,
+    broken: Broken,
 }
 
 impl Session<'_> {
@@ -154,6 +157,7 @@ impl Session<'_> {
                     changed.context("the destination files are no longer watched")?;
                     self.apply_change(command.is_none())?;
                 }
+                message = self.broken.next() => bail!("a listener broke: {message}"),
                 _ = proof.tick() => hook.prove().await,
             }
         }
@@ -249,7 +253,7 @@ fn parts(
     limits: Arc<Limits>,
     page: &Page,
     metrics: &mut Metrics,
-) -> anyhow::Result<Parts> {
+) -> anyhow::Result<(Parts, Broken)> {
     let own = Arc::new(OwnAddresses::default());
     let additional_cas = parts::authorities(&config.additional_cas)?;
     let exempt = datapath.exempt();
@@ -270,14 +274,17 @@ fn parts(
     shared.flow.http.metrics.register(metrics.scope(scopes::HTTP));
     shared.flow.tcp.metrics.register(metrics.scope(scopes::TCP));
     metrics.register_process();
-    Ok(Parts {
+    let (supervisor, broken) = supervisor();
+    let parts = Parts {
         workers: shared.workers,
         listen: config.listen,
         virtual_ips: datapath.virtual_ips(),
         own,
         limits,
+        supervisor,
         flow: shared.flow,
-    })
+    };
+    Ok((parts, broken))
 }
 
 /// Everybody on this machine comes from one and the same loopback address.

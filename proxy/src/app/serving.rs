@@ -12,6 +12,7 @@ use crate::accept::{self, Accepted, Bounds};
 use crate::datapath::{NamespaceNumber, VirtualIpError, VirtualIps};
 use crate::flow::Endpoint;
 use crate::lifecycle::drain::Drain;
+use crate::lifecycle::supervisor::Supervisor;
 
 /// One open listener.
 pub(super) struct Served {
@@ -32,12 +33,14 @@ pub(super) struct Route {
 }
 
 impl Served {
-    /// Opens the listener. `handler` gets every connection, with the endpoint's drain.
+    /// Opens the listener, whose loop `supervisor` runs. `handler` gets every connection, with the
+    /// endpoint's drain.
     pub(super) fn open<B, H, F>(
         address: SocketAddr,
         endpoint: Arc<Endpoint>,
         bounds: B,
         drain: Drain,
+        supervisor: &Supervisor,
         handler: H,
     ) -> io::Result<Self>
     where
@@ -52,43 +55,57 @@ impl Served {
             routes: BTreeSet::new(),
             drain,
         };
-        tokio::spawn(accept::serve(listener, bounds, served.drain.watch(), handler));
+        supervisor.spawn(accept::serve(listener, bounds, served.drain.watch(), handler));
         Ok(served)
     }
 
     /// Lets exactly these routes lead here. The new ones come first, so that a changed
     /// port is served all the time.
+    ///
+    /// Those that the kernel does not take are not there afterwards; the others are, and the first
+    /// error tells.
     pub(super) fn announce(
         &mut self,
-        wanted: BTreeSet<Route>,
+        wanted: &BTreeSet<Route>,
         table: &VirtualIps,
     ) -> Result<(), VirtualIpError> {
-        for route in wanted.difference(&self.routes) {
-            table.insert(route.virtual_address, route.proxy, route.namespace)?;
-        }
-        let kept: BTreeSet<_> = wanted.iter().map(|route| route.virtual_address).collect();
-        for route in &self.routes {
-            if !kept.contains(&route.virtual_address) {
-                withdraw(table, route.virtual_address);
+        let mut done = Ok(());
+        let new: Vec<Route> = wanted.difference(&self.routes).copied().collect();
+        for route in new {
+            match table.insert(route.virtual_address, route.proxy, route.namespace) {
+                Ok(()) => {
+                    // What led from there to here before was replaced.
+                    self.routes
+                        .retain(|known| known.virtual_address != route.virtual_address);
+                    self.routes.insert(route);
+                }
+                Err(error) => done = done.and(Err(error)),
             }
         }
-        self.routes = wanted;
-        Ok(())
+        let kept: BTreeSet<_> = wanted.iter().map(|route| route.virtual_address).collect();
+        self.routes.retain(|route| {
+            let stays = kept.contains(&route.virtual_address);
+            if !stays {
+                withdraw(table, route);
+            }
+            stays
+        });
+        done
     }
 
     /// Nothing new is accepted; streams end at once, HTTP after the answers that are on their way.
     pub(super) fn close(&self, table: Option<&VirtualIps>) {
         if let Some(table) = table {
-            self.routes
-                .iter()
-                .for_each(|route| withdraw(table, route.virtual_address));
+            self.routes.iter().for_each(|route| withdraw(table, route));
         }
         self.drain.revoke();
     }
 }
 
-fn withdraw(table: &VirtualIps, address: SocketAddr) {
-    if let Err(error) = table.remove(address) {
+/// Unless somebody else has the virtual address by now.
+fn withdraw(table: &VirtualIps, route: &Route) {
+    let address = route.virtual_address;
+    if let Err(error) = table.remove_if_to(address, route.proxy) {
         warn!(%address, %error, "virtual IP stays announced to the kernel");
     }
 }

@@ -21,6 +21,8 @@ pub use self::store::{Change, Key, Reader};
 /// A list is told by `begin`, `listed` for each object, and `finish`: what it did not show is gone
 /// then. A list that broke off is told by the next `begin`.
 pub trait Sink<K>: Send + 'static {
+    /// How the watch is, for a sink that wants to know.
+    fn watched(&mut self, _health: &Health) {}
     fn begin(&mut self);
     fn listed(&mut self, object: K);
     fn finish(&mut self);
@@ -136,9 +138,11 @@ where
     }
 
     /// The task that tells `sink` of everything.
-    pub fn feed(self, watches: &Watches, sink: impl Sink<K>) -> Task {
+    pub fn feed(self, watches: &Watches, mut sink: impl Sink<K>) -> Task {
+        let health = watches.add(self.resource);
+        sink.watched(&health);
         let watching = Watching {
-            health: watches.add(self.resource),
+            health,
             backoff: Backoff::new(PAUSE, LONGEST_PAUSE),
             query: self,
             sink,

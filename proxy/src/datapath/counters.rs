@@ -97,6 +97,11 @@ impl Collector for Counters {
                 "Refused connect attempts of which no pod is known, because there were too many at once",
                 totals.reports_lost,
             ),
+            (
+                "hook_origins_lost",
+                "Redirected connections of which the kernel could not record who opened them",
+                totals.origins_lost,
+            ),
         ];
         for (name, help, value) in plain {
             let counter = ConstCounter::new(value);

@@ -75,6 +75,21 @@ impl VirtualIps {
             })
     }
 
+    /// Does nothing if the address leads elsewhere by now, or nowhere.
+    pub fn remove_if_to(&self, virtual_address: SocketAddr, proxy: SocketAddr) -> Result<(), VirtualIpError> {
+        let key = virtual_address.into();
+        let mut maps = self.lock();
+        let removed = match maps.targets.get(&key, 0) {
+            Ok(target) if target.proxy == proxy.into() => maps.remove(key),
+            Ok(_) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(error),
+        };
+        removed.map_err(|source| VirtualIpError::Map {
+            virtual_address,
+            source,
+        })
+    }
+
     /// Does nothing if the address is not there.
     pub fn remove(&self, virtual_address: SocketAddr) -> Result<(), VirtualIpError> {
         self.lock()
@@ -116,12 +131,15 @@ impl MapsOfVirtualIps {
     fn insert(&mut self, key: Endpoint, target: Target) -> Result<(), MapError> {
         self.targets.insert(key, target, 0)?;
         let ports = self.ports.entry(key.ip).or_default();
-        ports.insert(key.port);
+        let is_new = ports.insert(key.port);
         let served = u32::try_from(ports.len()).unwrap_or(u32::MAX);
         let inserted = self.ips.insert(key.ip, served, 0);
-        if inserted.is_err() && served == 1 {
+        if inserted.is_err() && is_new {
             // The table is full: as if nothing had happened.
-            self.ports.remove(&key.ip);
+            ports.remove(&key.port);
+            if ports.is_empty() {
+                self.ports.remove(&key.ip);
+            }
             self.targets.remove(&key)?;
         }
         inserted

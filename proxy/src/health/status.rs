@@ -89,9 +89,10 @@ pub(super) struct Components {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Component {
     pub(super) status: Level,
-    /// Only where it is not ok, as the next.
+    /// Only where there is something to tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) message: Option<String>,
+    /// Only where it is not ok.
     #[serde(skip_serializing_if = "Option::is_none")]
     affected_deployments: Option<Vec<String>>,
 }
@@ -152,6 +153,13 @@ impl Component {
         }
     }
 
+    /// Something worth to be told that makes nothing worse.
+    fn with_remark(self, remark: Option<String>) -> Self {
+        let said = self.message.into_iter().chain(remark);
+        let message = said.reduce(|one, other| format!("{one}; {other}"));
+        Self { message, ..self }
+    }
+
     /// `problems` are worth a warning.
     fn warning_if_any(problems: &[String]) -> Self {
         if problems.is_empty() {
@@ -183,10 +191,15 @@ struct Proxies<'a> {
     failed_hooks: Vec<&'a NodeHook>,
     /// Those that tell that something is not in order.
     troubled: Vec<&'a NodeHook>,
+    unknown_hooks: Vec<&'a NodeHook>,
 }
 
 impl<'a> Proxies<'a> {
     fn of(pods: &'a [Arc<Pod>], hooks: &'a NodeHooks) -> Self {
+        let ready = |hook: &NodeHook| {
+            pods.iter()
+                .any(|pod| pod.part == Part::Agent && pod.ready && pod.place() == hook.place)
+        };
         Self {
             pods: of_part(pods, |part| matches!(part, Part::Agent | Part::Fallback)),
             failed_hooks: hooks
@@ -194,6 +207,11 @@ impl<'a> Proxies<'a> {
                 .filter(|hook| hook.state() == Some(HookState::Failed))
                 .collect(),
             troubled: hooks.iter().filter(|hook| !hook.problems.is_empty()).collect(),
+            // One that is not ready is told anyway.
+            unknown_hooks: hooks
+                .iter()
+                .filter(|hook| hook.hook.is_none() && ready(hook))
+                .collect(),
         }
     }
 
@@ -205,7 +223,8 @@ impl<'a> Proxies<'a> {
             .into_iter()
             .chain(self.hook_problem())
             .chain(self.troubles());
-        Component::warning_if_any(&problems.collect::<Vec<_>>())
+        let component = Component::warning_if_any(&problems.collect::<Vec<_>>());
+        component.with_remark(self.hooks_not_known())
     }
 
     fn with_places(&self) -> Component {
@@ -232,6 +251,18 @@ impl<'a> Proxies<'a> {
             .collect();
         let told: Vec<String> = told.into_iter().collect();
         (!told.is_empty()).then(|| format!("not everything is in order at {}", list(&told)))
+    }
+
+    /// Perhaps a network policy is in the way, and connections are redirected all the same.
+    fn hooks_not_known(&self) -> Option<String> {
+        let nodes: BTreeSet<&str> = self.unknown_hooks.iter().map(|hook| hook.node.as_str()).collect();
+        let nodes: Vec<&str> = nodes.into_iter().collect();
+        (!nodes.is_empty()).then(|| {
+            format!(
+                "it is not known how the hook is on {}, whose agents do not answer",
+                list(&nodes)
+            )
+        })
     }
 
     fn hook_problem(&self) -> Option<String> {

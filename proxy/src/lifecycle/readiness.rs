@@ -1,23 +1,28 @@
 //! Ready when nobody holds a latch any more.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What the process still waits for before it can serve. Clones share one state.
 #[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<Mutex<Vec<&'static str>>>);
+pub struct Readiness(Arc<Mutex<Vec<Part>>>);
+
+/// What is not ready, and perhaps why.
+type Part = Cow<'static, str>;
 
 /// Keeps the process from being ready until it is dropped.
 #[derive(Debug)]
 #[must_use = "dropping it says that this part is ready"]
 pub struct Latch {
     readiness: Readiness,
-    part: &'static str,
+    part: Part,
 }
 
 impl Readiness {
     /// Says that `part` is not ready; also later, when something that worked fails.
-    pub fn latch(&self, part: &'static str) -> Latch {
-        self.parts().push(part);
+    pub fn latch(&self, part: impl Into<Cow<'static, str>>) -> Latch {
+        let part = part.into();
+        self.parts().push(part.clone());
         Latch {
             readiness: self.clone(),
             part,
@@ -29,11 +34,11 @@ impl Readiness {
     }
 
     /// The parts that are not ready, for status pages.
-    pub fn pending(&self) -> Vec<&'static str> {
+    pub fn pending(&self) -> Vec<Cow<'static, str>> {
         self.parts().clone()
     }
 
-    fn parts(&self) -> MutexGuard<'_, Vec<&'static str>> {
+    fn parts(&self) -> MutexGuard<'_, Vec<Part>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

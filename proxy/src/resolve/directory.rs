@@ -61,7 +61,7 @@ impl Cr {
             tenants: annotations
                 .and_then(|all| all.get(labels::TENANT_SUBDOMAINS))
                 .cloned(),
-            spec: cr.spec,
+            spec: essence(cr.spec),
             broken: None,
         })
     }
@@ -98,6 +98,20 @@ impl Cr {
     }
 }
 
+/// Of chains and actions it matters only that there are some.
+fn essence(mut spec: DestinationSpec) -> DestinationSpec {
+    if let Some(chain) = &mut spec.chain_ref {
+        chain.variables = None;
+    }
+    if let Some(actions) = &mut spec.actions {
+        actions.truncate(1);
+        for action in actions {
+            action.triggers = None;
+        }
+    }
+    spec
+}
+
 impl fmt::Display for CrName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
@@ -125,6 +139,8 @@ pub struct Entrance {
     /// Where agents listen.
     pub target_port: u16,
     pub speaks: Speaks,
+    /// In seconds since 1970.
+    pub created: i64,
 }
 
 /// Why a Service with our labels is no entrance.
@@ -170,6 +186,7 @@ impl Entrance {
         if addresses.is_empty() {
             return Err(NoEntrance::NoAddress);
         }
+        let created = service.metadata.creation_timestamp.as_ref();
         Ok(Self {
             service: name.into(),
             cr: CrName { namespace, name: cr },
@@ -177,6 +194,7 @@ impl Entrance {
             port: number,
             target_port: target,
             speaks: speaks(port),
+            created: created.map_or(0, |created| created.0.as_second()),
         })
     }
 }

@@ -77,24 +77,6 @@ impl Caller {
             Owner::Unknown => Self::Unknown(Unknown::Address),
         }
     }
-
-    pub fn namespace(&self) -> Option<&Arc<str>> {
-        match self {
-            Self::Pod(pod) => Some(&pod.namespace),
-            Self::PortForward | Self::Unknown(_) => None,
-        }
-    }
-
-    /// Whether it may become known in a moment: the API server tells of a pod a little after
-    /// the pod has begun to run.
-    pub fn may_appear(&self) -> bool {
-        match self {
-            Self::Unknown(Unknown::Pod | Unknown::Address) => true,
-            Self::Unknown(Unknown::NodeProcess | Unknown::SharedAddress)
-            | Self::Pod(_)
-            | Self::PortForward => false,
-        }
-    }
 }
 
 impl fmt::Display for Caller {

@@ -105,3 +105,64 @@ async fn explain_says_how_long_each_step_took_and_status_how_many_are_open() {
         );
     }
 }
+
+/// Without a sidecar nobody but the kubelet connects from there.
+#[tokio::test(flavor = "multi_thread")]
+async fn port_forward_is_let_in_unless_a_sidecar_is_in_the_pod() {
+    if !node::privileged() {
+        return;
+    }
+    let (node, entrance) = node_with_destination(ApiServer::shared().await).await;
+    node.agent_pod(json!({})).await;
+    let _agent = node.agent("agent-port-forward").fallback().start();
+    assert!(node.ask_from_loopback(entrance.port).ends_with("hello"));
+    node.annotate_agent_pod("linkerd.io/proxy-version", "edge").await;
+    wait::until("it is not let in any more", || {
+        node.ask_from_loopback(entrance.port).is_empty()
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_that_cannot_be_are_not_there() {
+    if !node::privileged() {
+        return;
+    }
+    let (node, _) = node_with_destination(ApiServer::shared().await).await;
+    let agent = node.agent("agent-metrics").fallback().start();
+    for name in ["tp_ebpf_attached", "tp_hook_effective"] {
+        assert_eq!(agent.metric(9494, name), None, "an alert would never end");
+    }
+    let of_tcp = agent.page(9495, "/metrics").unwrap();
+    assert!(of_tcp.contains("tp_tcp_connections_total"), "{of_tcp}");
+    assert!(!of_tcp.contains("tp_received_requests"), "{of_tcp}");
+    drop(agent);
+    let agent = node
+        .agent("agent-no-metrics")
+        .fallback()
+        .setting("metrics", json!({"enabled": false}))
+        .start();
+    for port in [9494, 9495] {
+        assert_eq!(agent.page(port, "/metrics"), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_over_the_limit_of_one_pod_are_counted() {
+    if !node::privileged() {
+        return;
+    }
+    let (node, entrance) = node_with_destination(ApiServer::shared().await).await;
+    let shop = node.shop.clone();
+    node.pod_object(&shop, "app", SHOP).await;
+    let agent = node
+        .agent("agent-limit")
+        .fallback()
+        .setting("limits", json!({"connectionsPerPod": 1}))
+        .start();
+    let mut first = node.connect(SHOP, entrance.port);
+    first.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    expect(&mut first, "HTTP/1.1 200 OK");
+    assert_eq!(node.ask(SHOP, entrance.port, ""), "");
+    let sample = r#"tp_connections_refused_total{limit="per_source"}"#;
+    assert_eq!(agent.metric(9494, sample), Some(1.0));
+}

@@ -278,3 +278,97 @@ async fn decisions_of_the_kernel_are_logged_once_the_level_is_debug() {
         told()
     });
 }
+
+/// The kernel says which pod it is; an address of the node would not.
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_in_the_network_of_the_node_are_told_apart_by_the_hook_alone() {
+    if !node::privileged() {
+        return;
+    }
+    let (node, entrance) = node_with_destination(ApiServer::shared().await).await;
+    let (shop, bank) = (node.shop.clone(), node.bank.clone());
+    let own = node.host_pod(&shop, "app", STRANGER).await;
+    let foreign = node.host_pod(&bank, "app", STRANGER).await;
+    let process = node.process();
+    let agent = node.agent("agent-host-network").start();
+    let ask = |pod: &node::Pod| {
+        let stream = pod.run(|| TcpStream::connect(entrance.virtual_address));
+        stream.map(|stream| exchange(stream, ""))
+    };
+    assert!(ask(&own).unwrap().ends_with("hello"));
+    let refused = ask(&foreign).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(ask(&process).unwrap(), "");
+    assert_eq!(node.ask(STRANGER, entrance.port, ""), "", "any of them");
+    for (caller, reason, at) in [
+        (format!("{bank}/app").as_str(), "other_namespace", "connect"),
+        ("a process of the node", "node_process", "accept"),
+        ("somebody in a network of several", "shared_address", "accept"),
+    ] {
+        let line = agent.line(caller, |line| line["caller"] == *caller);
+        assert_eq!((&line["reason"], &line["at"]), (&json!(reason), &json!(at)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_hook_refuses_is_counted_by_reason() {
+    if !node::privileged() {
+        return;
+    }
+    let (node, entrance) = node_with_destination(ApiServer::shared().await).await;
+    let (shop, bank) = (node.shop.clone(), node.bank.clone());
+    let own = node.pod(&shop, "app", SHOP).await;
+    let foreign = node.pod(&bank, "app", BANK).await;
+    let agent = node.agent("agent-denied-metrics").start();
+    let denied = |reason: &str| {
+        let sample = format!(r#"tp_ebpf_denied_total{{family="ipv4",reason="{reason}"}}"#);
+        agent.metric(9494, &sample)
+    };
+    assert_eq!([denied("scope"), denied("port")], [Some(0.0), Some(0.0)]);
+    let refused = |pod: &node::Pod, address: std::net::SocketAddr| {
+        let error = pod.run(|| TcpStream::connect(address)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    };
+    refused(&foreign, entrance.virtual_address);
+    let another_port = std::net::SocketAddr::new(entrance.virtual_address.ip(), 81);
+    refused(&own, another_port);
+    assert_eq!([denied("scope"), denied("port")], [Some(1.0), Some(1.0)]);
+    for name in ["tp_hook_reports_lost_total", "tp_hook_origins_lost_total"] {
+        assert_eq!(agent.metric(9494, name), Some(0.0), "{name}");
+    }
+}
+
+/// Names do not say who has a virtual IP now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_virtual_ip_that_changes_hands_leads_to_its_new_owner() {
+    if !node::privileged() {
+        return;
+    }
+    let server = ApiServer::shared().await;
+    let (node, _) = node_with_destination(server).await;
+    let shop = node.shop.clone();
+    let pod = node.pod(&shop, "app", SHOP).await;
+    let before = node.destination("z-dest", to("backend"), "http").await;
+    let agent = node.agent("agent-same-address").start();
+    let ask = || {
+        let stream = pod.run(|| TcpStream::connect(before.virtual_address));
+        stream.map_or_else(|_| String::new(), |stream| exchange(stream, ""))
+    };
+    assert!(ask().ends_with("hello"));
+    // One batch: the agent hears of both at once, in the list that follows.
+    node.way.hold();
+    node.no_service("z-dest").await;
+    node.destination_at("a-dest", to("backend"), before.virtual_address.ip())
+        .await;
+    node.way.expire_streams();
+    node.way.release();
+    agent.line("the old one is gone", |line| {
+        line["msg"] == "destination is gone" && line["service"] == "z-dest"
+    });
+    wait::until("the new one is served", || ask().ends_with("hello"));
+    let report = agent.explain(&format!("{shop}/a-dest"));
+    assert!(
+        report["services"][0]["kernel"][0]["redirectedTo"].is_string(),
+        "{report}"
+    );
+}

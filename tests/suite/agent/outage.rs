@@ -115,3 +115,101 @@ async fn without_a_memory_an_agent_waits_for_the_api_server() {
     agent.ask_to_stop();
     assert_eq!(agent.ended().code(), Some(0));
 }
+
+/// Whoever calls from wherever is known by an address, also after a restart meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fallback_that_is_restarted_meanwhile_knows_the_pods_of_all_nodes() {
+    if !node::privileged() {
+        return;
+    }
+    let server = ApiServer::start().await;
+    let (node, entrance) = node_with_destination(&server).await;
+    let (shop, bank) = (node.shop.clone(), node.bank.clone());
+    node.pod_elsewhere(&shop, "app", SHOP).await;
+    node.pod_elsewhere(&bank, "app", BANK).await;
+    let meshed = json!({"annotations": {"sidecar.istio.io/status": "{}"}});
+    node.agent_pod(meshed).await;
+    let mut agent = node.agent("agent-outage-fallback").fallback().start();
+    agent.line("what is known is written down", |line| {
+        line["msg"] == "what is known was written down"
+    });
+    server.kill();
+    agent.kill();
+    let _restarted = node
+        .agent("agent-fallback-restarted")
+        .fallback()
+        .after(&agent)
+        .start();
+    assert!(node.ask(SHOP, entrance.port, "").ends_with("hello"));
+    assert_eq!(node.ask(BANK, entrance.port, ""), "");
+    assert_eq!(node.ask(STRANGER, entrance.port, ""), "");
+    assert_eq!(
+        node.ask_from_loopback(entrance.port),
+        "",
+        "a sidecar is in the pod, so it may be anybody"
+    );
+}
+
+/// It is there, so a memory does not count.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_denies_is_waited_for() {
+    if !node::privileged() {
+        return;
+    }
+    let (node, entrance) = node_with_destination(ApiServer::shared().await).await;
+    let shop = node.shop.clone();
+    node.pod_object(&shop, "app", SHOP).await;
+    let mut agent = node.agent("agent-denied").fallback().start();
+    agent.line("what is known is written down", |line| {
+        line["msg"] == "what is known was written down"
+    });
+    agent.kill();
+    node.way
+        .disturb(|request| request.is_of("pods"), Instead::Status(403));
+    let restarted = node.agent("agent-denied-again").fallback().after(&agent).spawn();
+    let line = restarted.line("it says what it waits for", |line| {
+        line["msg"]
+            .as_str()
+            .is_some_and(|msg| msg.starts_with("the API server denies"))
+    });
+    assert!(line["err"].as_str().unwrap().starts_with("Pods: "), "{line}");
+    assert!(!restarted.ready());
+    let answer = node.try_ask(SHOP, entrance.port);
+    assert!(answer.as_deref().unwrap_or_default().is_empty(), "{answer:?}");
+    node.way.calm();
+    wait::until("it is ready", || restarted.ready());
+    assert!(node.ask(SHOP, entrance.port, "").ends_with("hello"));
+}
+
+/// What it says counts more than what was known before.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_slow_is_waited_for() {
+    if !node::privileged() {
+        return;
+    }
+    let (node, entrance) = node_with_destination(ApiServer::shared().await).await;
+    let (shop, bank) = (node.shop.clone(), node.bank.clone());
+    node.pod_object(&shop, "app", SHOP).await;
+    let mut agent = node.agent("agent-slow").fallback().start();
+    agent.line("what is known is written down", |line| {
+        line["msg"] == "what is known was written down"
+    });
+    agent.kill();
+    node.end_pod(&shop, "app").await;
+    node.pod_object(&bank, "new", SHOP).await;
+    node.way.disturb(
+        |request| request.is_of("pods") && !request.is_watch(),
+        Instead::Late(Duration::from_secs(5)),
+    );
+    let restarted = node.agent("agent-slow-again").fallback().after(&agent).start();
+    assert_eq!(
+        node.ask(SHOP, entrance.port, ""),
+        "",
+        "it is somebody else's by now"
+    );
+    let said: Vec<Value> = restarted.log();
+    assert!(
+        said.iter()
+            .any(|line| line["msg"] == "the API server has not told everything yet")
+    );
+}

@@ -123,7 +123,69 @@ impl Node {
     /// A pod object on this node with its cgroup, in which code runs by [`Pod::run`].
     pub async fn pod(&self, namespace: &str, name: &str, last: u8) -> Pod {
         let uid = self.pod_object(namespace, name, last).await;
-        let cgroup = self.kubepods.child(&format!("pod{uid}"));
+        self.in_pods(&format!("pod{uid}"))
+    }
+
+    /// The cgroup of all pods, where the hook belongs.
+    pub fn kubepods(&self) -> &Path {
+        self.kubepods.path()
+    }
+
+    /// Removes it, and makes it anew under the same name.
+    pub fn make_kubepods_again(&self) {
+        let agent = self.agent.cgroup.path();
+        std::fs::remove_dir(agent).expect("nobody is in it");
+        std::fs::remove_dir(self.kubepods()).expect("nobody is in it");
+        for path in [self.kubepods(), agent] {
+            std::fs::create_dir(path).expect("it was removed");
+            std::fs::write(path.join("cgroup.type"), "threaded").expect("every cgroup may be threaded");
+        }
+    }
+
+    /// The agent's own pod, as far as it tells about it.
+    pub async fn agent_pod(&self, metadata: Value) {
+        let pods: Api<ApiPod> = self.in_installation();
+        let mut pod = json!({
+            "metadata": metadata,
+            "spec": {"nodeName": self.name, "containers": [{"name": "proxy", "image": "proxy"}]},
+        });
+        pod["metadata"]["name"] = json!("agent-1");
+        pods.create(&PostParams::default(), &object(pod))
+            .await
+            .expect("the pod is created");
+    }
+
+    pub async fn annotate_agent_pod(&self, name: &str, value: &str) {
+        let pods: Api<ApiPod> = self.in_installation();
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {name: value}}}));
+        pods.patch("agent-1", &PatchParams::default(), &patch)
+            .await
+            .expect("the pod is there");
+    }
+
+    /// The answer to a GET from the loopback address of the agent's pod; nothing after a reset.
+    pub fn ask_from_loopback(&self, port: u16) -> String {
+        let stream = self
+            .agent
+            .run(|| TcpStream::connect(("127.0.0.1", port)))
+            .expect("the agent listens");
+        exchange(stream, "")
+    }
+
+    /// The same in the network of the node, whose address others have as well.
+    pub async fn host_pod(&self, namespace: &str, name: &str, last: u8) -> Pod {
+        let spec = json!({"nodeName": self.name, "hostNetwork": true});
+        let uid = self.pod_with(spec, namespace, name, last).await;
+        self.in_pods(&format!("pod{uid}"))
+    }
+
+    /// Something below the cgroup of all pods that is no pod.
+    pub fn process(&self) -> Pod {
+        self.in_pods("process")
+    }
+
+    fn in_pods(&self, name: &str) -> Pod {
+        let cgroup = self.kubepods.child(name);
         let container = cgroup.child("container");
         self.pod_cgroups.lock().unwrap().push(cgroup);
         Pod::new(self.pods.clone(), container)
@@ -146,11 +208,17 @@ impl Node {
     }
 
     async fn pod_on(&self, node: &str, namespace: &str, name: &str, last: u8) -> String {
+        self.pod_with(json!({"nodeName": node}), namespace, name, last)
+            .await
+    }
+
+    async fn pod_with(&self, mut spec: Value, namespace: &str, name: &str, last: u8) -> String {
+        spec["containers"] = json!([{"name": "app", "image": "app"}]);
         let address = self.address(last);
         let pods: Api<ApiPod> = Api::namespaced(self.client.clone(), namespace);
         let pod = object(json!({
             "metadata": {"name": name},
-            "spec": {"nodeName": node, "containers": [{"name": "app", "image": "app"}]},
+            "spec": spec,
         }));
         let pod = pods
             .create(&PostParams::default(), &pod)
@@ -206,6 +274,27 @@ impl Node {
             virtual_address: SocketAddr::new(address.parse().expect("an address"), 80),
             port,
         }
+    }
+
+    /// The same with a virtual IP that was another one's.
+    pub async fn destination_at(&self, name: &str, spec: Value, address: IpAddr) {
+        self.cr(name, spec).await;
+        let port = {
+            let mut next = self.next_port.lock().unwrap();
+            *next += 1;
+            *next
+        };
+        let mut service = self.service(name, "http", port.into());
+        service["spec"]["clusterIP"] = json!(address);
+        self.apply::<Service>(&self.installation, name, &service).await;
+    }
+
+    pub async fn no_service(&self, name: &str) {
+        let services: Api<Service> = self.in_installation();
+        services
+            .delete(name, &DeleteParams::default())
+            .await
+            .expect("the Service is deleted");
     }
 
     /// As the manager makes it for a CR of the namespace `shop`.
@@ -482,6 +571,12 @@ impl AgentProcess {
 
     pub fn fallback(mut self) -> Self {
         self.arguments.push("--fallback".to_owned());
+        self
+    }
+
+    /// In a cgroup that the hook is not for, as where pods have one of their own outside of it.
+    pub fn outside(mut self, node: &Node) -> Self {
+        self.place = Pod::new(self.place.namespace.clone(), node.tree.child("outside"));
         self
     }
 

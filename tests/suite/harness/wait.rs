@@ -11,11 +11,16 @@ use nix::unistd::Pid;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Polls until the condition holds; panics with its name when it does not in time.
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn until(what: &str, condition: impl FnMut() -> bool) {
+    until_within(DEADLINE, what, condition);
+}
+
+/// The same for what takes longer.
+pub fn until_within(deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let start = SystemTime::now();
     while !condition() {
         assert!(
-            start.elapsed().unwrap_or_default() < DEADLINE,
+            start.elapsed().unwrap_or_default() < deadline,
             "in vain waited until {what}"
         );
         std::thread::park_timeout(Duration::from_millis(20));

@@ -41,6 +41,11 @@ impl Report {
             Reason::Total => "as many connections are open as fit into the memory limit of this pod: raise it, or see \
                               `transparent-proxy connections` for who keeps so many"
                 .into(),
+            Reason::TargetPortOfTwo => {
+                "another Service has the same target port: the manager gives the younger one another; if it does not, see \
+                 what it logs"
+                    .into()
+            }
         }
     }
 
@@ -87,6 +92,7 @@ impl Reason {
             Self::Udp => "it does not speak TCP (udp)",
             Self::PerSource => "it has too many connections open (per_source)",
             Self::Total => "too many connections are open (total)",
+            Self::TargetPortOfTwo => "it may have meant another Service (target_port_of_two)",
         }
     }
 }

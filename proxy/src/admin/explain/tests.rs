@@ -329,7 +329,8 @@ fn the_destination_is_why() {
 #[test]
 fn each_reason_of_a_refusal_has_its_remedy() {
     use Reason::{
-        NodeProcess, OtherNamespace, PerSource, Port, SharedAddress, Total, Udp, UnknownAddress, UnknownPod,
+        NodeProcess, OtherNamespace, PerSource, Port, SharedAddress, TargetPortOfTwo, Total, Udp,
+        UnknownAddress, UnknownPod,
     };
     let told = [
         (OtherNamespace, "bank/client-1", 12, true),
@@ -341,6 +342,7 @@ fn each_reason_of_a_refusal_has_its_remedy() {
         (Udp, "shop/web-1", 1, true),
         (PerSource, "shop/web-1", 300, false),
         (Total, "shop/web-1", 1, false),
+        (TargetPortOfTwo, "shop/web-1", 1, false),
     ]
     .map(|(reason, who, times, at_connect)| {
         let mut report = report();

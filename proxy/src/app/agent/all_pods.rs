@@ -50,15 +50,13 @@ impl AllPods {
     pub(super) async fn owner(&self, address: IpAddr, patience: Duration) -> Owner {
         self.0.used.store(true, Ordering::Relaxed);
         self.0.asked.notify_one();
-        let known = |owner: Owner| (owner != Owner::Unknown).then_some(owner);
-        let look = |pods: &crate::resolve::pods::Pods| known(pods.by_address(address));
-        let found = self.0.table.wait_for(patience, look).await;
+        let found = self.0.table.owner_soon(address, patience).await;
         found.unwrap_or(Owner::Unknown)
     }
 
     /// What is known without a question to anybody.
     pub(super) fn owner_at_hand(&self, address: IpAddr) -> Owner {
-        self.0.table.read().by_address(address)
+        self.0.table.owner(address)
     }
 
     /// Runs the watch that `start` gives, as long as it is wanted. Never ends.

@@ -298,6 +298,7 @@ fn reason(reason: Reason) -> told::Reason {
         Reason::Udp => told::Reason::Udp,
         Reason::Limit(Exceeded::PerSource) => told::Reason::PerSource,
         Reason::Limit(Exceeded::Total) => told::Reason::Total,
+        Reason::TargetPortOfTwo => told::Reason::TargetPortOfTwo,
     }
 }
 

@@ -57,7 +57,10 @@ impl Board {
         let mut posted = self.write();
         posted.ways.remove(&entrance.service);
         for address in &entrance.addresses {
-            posted.crs.remove(address);
+            // Another one may have it by now.
+            if posted.crs.get(address) == Some(&entrance.cr) {
+                posted.crs.remove(address);
+            }
         }
     }
 

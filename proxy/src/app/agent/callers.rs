@@ -1,7 +1,7 @@
 //! Who opened a connection: by the word of the kernel, else by the source address.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,8 +70,8 @@ impl Callers {
 
     pub(super) fn trace(&self, stream: &TcpStream, source: IpAddr) -> Trace {
         let kernel = self.kernel.load();
-        let cgroup = kernel.as_ref().and_then(|kernel| kernel.cgroup_of(stream));
-        cgroup.map_or(Trace::Source(source), Trace::Cgroup)
+        let origin = kernel.as_ref().and_then(|kernel| kernel.origin_of(stream));
+        origin.map_or(Trace::Source(source), |origin| Trace::Cgroup(origin.cgroup))
     }
 
     pub(super) async fn identify(&self, trace: Trace, wanted: Wanted) -> Caller {
@@ -104,6 +104,15 @@ impl Callers {
                 Caller::PortForward
             }
         })
+    }
+
+    /// The virtual IP and port that a connection was opened to, if the hook has redirected it.
+    pub(super) fn meant(&self, stream: &TcpStream) -> Option<SocketAddr> {
+        self.kernel
+            .load()
+            .as_ref()?
+            .origin_of(stream)
+            .map(|origin| origin.wanted)
     }
 
     /// The pod that a cgroup belongs to, if that is known by now.
@@ -159,7 +168,7 @@ impl Callers {
     }
 
     fn owner_at_hand(&self, source: IpAddr) -> Owner {
-        match self.node.read().by_address(source) {
+        match self.node.owner(source) {
             Owner::Unknown => self.all.owner_at_hand(source),
             owner => owner,
         }
@@ -167,25 +176,18 @@ impl Callers {
 
     /// Pods of this node are watched with the hook anyhow; those of others where somebody asks.
     async fn owner_soon(&self, source: IpAddr) -> Owner {
-        let nearby = self
-            .node
-            .wait_for(PATIENCE, |pods| known(pods.by_address(source)));
         tokio::select! {
-            Some(owner) = nearby => owner,
+            Some(owner) = self.node.owner_soon(source, PATIENCE) => owner,
             owner = self.all.owner(source, PATIENCE) => owner,
         }
     }
 }
 
-fn known(owner: Owner) -> Option<Owner> {
-    (owner != Owner::Unknown).then_some(owner)
-}
-
 impl Kernel {
     /// Of a connection that this agent's own hook has redirected.
-    fn cgroup_of(&self, stream: &TcpStream) -> Option<u64> {
+    fn origin_of(&self, stream: &TcpStream) -> Option<datapath::Caller> {
         match self.origins.of(stream) {
-            Ok(origin) => origin.map(|origin| origin.cgroup),
+            Ok(origin) => origin,
             Err(error) => {
                 warn!(%error, "the kernel does not say who opened a connection");
                 None

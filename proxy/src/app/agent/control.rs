@@ -15,8 +15,8 @@ use super::identities;
 use super::numbers::Numbers;
 use super::pod_table::PodTable;
 use super::refusals::RefusalLog;
-use super::tasks::Tasks;
 use crate::datapath::Exempt;
+use crate::lifecycle::supervisor::Supervisor;
 use crate::resolve::source::secrets::{Change, Changes};
 
 /// Destinations that nobody asks for between two looks are put to rest.
@@ -38,8 +38,7 @@ pub(super) struct Control {
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) loaded: mpsc::Receiver<Loaded>,
     pub(super) hooked: Hooked,
-    /// What runs with the hook.
-    pub(super) beside: Tasks,
+    pub(super) supervisor: Supervisor,
 }
 
 /// What changes hands when the programs are loaded.
@@ -73,7 +72,6 @@ impl Control {
                 }
                 _ = rest.tick() => self.entries.rest(),
                 () = retry.due(&self.entries) => self.entries.retry(),
-                broken = self.beside.broken() => panic!("{broken:#}"),
             }
         }
     }
@@ -94,15 +92,15 @@ impl Control {
             callers: loaded.callers.clone(),
         });
         let cgroups = loaded.cgroups.clone();
-        self.beside.spawn(async move { cgroups.follow().await });
+        self.supervisor.spawn(async move { cgroups.follow().await });
         let (node, numbers) = (hooked.node.clone(), hooked.numbers.clone());
-        self.beside
-            .spawn(identities::tell(loaded.cgroups, node, numbers, loaded.callers));
+        let telling = identities::tell(loaded.cgroups, node, numbers, loaded.callers);
+        self.supervisor.spawn(telling);
         if let Some(refusals) = loaded.refusals {
             let (callers, log) = (Arc::clone(&hooked.callers), hooked.refusals.clone());
             let board = self.entries.board();
-            self.beside
-                .spawn(identities::log_refusals(refusals, callers, board, log));
+            let reading = identities::log_refusals(refusals, callers, board, log);
+            self.supervisor.spawn(reading);
         }
         // Who loaded them has given up.
         let _ = loaded.ready.send(());

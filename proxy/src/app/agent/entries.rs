@@ -1,6 +1,9 @@
 //! What is served right now: for every entry of the directory a listener, the virtual IPs that
 //! lead to it, and the destination behind it.
 
+mod claims;
+
+use std::collections::btree_map::Entry as MapEntry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -8,6 +11,7 @@ use std::sync::Arc;
 
 use tracing::{debug, error, info, warn};
 
+use self::claims::Claims;
 use super::board::Board;
 use super::door::Door;
 use super::gate::{Gate, Turnstile, Way};
@@ -16,8 +20,9 @@ use super::numbers::Numbers;
 use super::plane::{Basis, Planes};
 use crate::app::serving::{Route, Served};
 use crate::connect::direct::OwnAddresses;
-use crate::datapath::{NamespaceNumber, VirtualIps};
+use crate::datapath::{NamespaceNumber, VirtualIpError, VirtualIps};
 use crate::lifecycle::drain::Drain;
+use crate::lifecycle::supervisor::Supervisor;
 use crate::resolve::directory::{Entrance, Entry};
 use crate::resolve::scope::Audience;
 use crate::resolve::source::secrets::Change;
@@ -28,6 +33,7 @@ pub(super) struct Common {
     pub(super) planes: Planes,
     pub(super) limits: Arc<PlaneLimits>,
     pub(super) drain: Drain,
+    pub(super) supervisor: Supervisor,
     pub(super) own: Arc<OwnAddresses>,
     pub(super) numbers: Numbers,
     /// Addresses of this pod, to which connections are redirected.
@@ -42,6 +48,11 @@ pub(super) struct Entries {
     open: BTreeMap<Arc<str>, Open>,
     /// Those whose listener cannot be opened, to be tried again.
     failed: BTreeMap<Arc<str>, Entry>,
+    /// Those that are open, but not by all of their virtual IPs; to be tried again.
+    incomplete: BTreeSet<Arc<str>>,
+    claims: Claims,
+    /// Those whose target port is another one's.
+    outdone: BTreeMap<Arc<str>, Entry>,
     board: Board,
 }
 
@@ -59,6 +70,9 @@ impl Entries {
             table: None,
             open: BTreeMap::new(),
             failed: BTreeMap::new(),
+            incomplete: BTreeSet::new(),
+            claims: Claims::default(),
+            outdone: BTreeMap::new(),
             board,
         }
     }
@@ -67,20 +81,21 @@ impl Entries {
         self.board.clone()
     }
 
-    /// Whether there are listeners that could not be opened.
+    /// Whether something could not be done, and may be possible later.
     pub(super) fn has_failed(&self) -> bool {
-        !self.failed.is_empty()
+        !self.failed.is_empty() || !self.incomplete.is_empty()
     }
 
-    /// Serves these Services as their entries say now; the others stay as they are.
+    /// Serves these Services as their entries say now; the others stay as they are. What ends is
+    /// ended first: ports and addresses may have changed hands.
     pub(super) fn update(&mut self, changed: impl IntoIterator<Item = (Arc<str>, Option<Entry>)>) {
-        for (service, entry) in changed {
-            if let Some(failed) = self.failed.remove(&service) {
-                self.board.close(&failed.entrance);
-            }
-            match entry {
-                Some(entry) => self.serve(&service, entry),
-                None => self.close(&service),
+        let concerned = self.with_rivals(changed.into_iter().collect());
+        for (service, entry) in &concerned {
+            self.make_room(service, entry.as_ref());
+        }
+        for (service, entry) in concerned {
+            if let Some(entry) = entry {
+                self.serve(&service, entry);
             }
         }
         self.tell_own_addresses();
@@ -88,11 +103,13 @@ impl Entries {
 
     /// Tries again what failed.
     pub(super) fn retry(&mut self) {
-        if self.failed.is_empty() {
-            return;
+        for (service, entry) in std::mem::take(&mut self.failed) {
+            self.serve(&service, entry);
         }
-        let again = std::mem::take(&mut self.failed);
-        self.update(again.into_iter().map(|(service, entry)| (service, Some(entry))));
+        for service in self.incomplete.clone() {
+            self.lead(&service);
+        }
+        self.tell_own_addresses();
     }
 
     /// Destinations have changed.
@@ -118,8 +135,9 @@ impl Entries {
     pub(super) fn announce(&mut self, table: VirtualIps) {
         self.board.hooked(table.clone());
         self.table = Some(table);
-        for open in self.open.values_mut() {
-            open.announce(&self.common, self.table.as_ref());
+        let all: Vec<_> = self.open.keys().cloned().collect();
+        for service in &all {
+            self.lead(service);
         }
     }
 
@@ -128,27 +146,77 @@ impl Entries {
         self.open.values().for_each(|open| open.way.endpoint.rest());
     }
 
+    /// Whoever has a target port in common with them is concerned as well.
+    fn with_rivals(
+        &mut self,
+        mut changed: BTreeMap<Arc<str>, Option<Entry>>,
+    ) -> BTreeMap<Arc<str>, Option<Entry>> {
+        let mut rivals = BTreeSet::new();
+        for (service, entry) in &changed {
+            let entrance = entry.as_ref().map(|entry| &*entry.entrance);
+            rivals.extend(self.claims.set(service, entrance));
+        }
+        for rival in rivals {
+            if let MapEntry::Vacant(place) = changed.entry(rival) {
+                let entry = self.entry(place.key()).cloned();
+                place.insert(entry);
+            }
+        }
+        changed
+    }
+
+    fn entry(&self, service: &str) -> Option<&Entry> {
+        let open = self.open.get(service).map(|open| &open.entry);
+        open.or_else(|| self.failed.get(service))
+            .or_else(|| self.outdone.get(service))
+    }
+
+    /// Ends what does not go on as it is.
+    fn make_room(&mut self, service: &Arc<str>, entry: Option<&Entry>) {
+        let waiting = [self.failed.remove(service), self.outdone.remove(service)];
+        for entry in waiting.iter().flatten() {
+            self.board.close(&entry.entrance);
+        }
+        let stays = entry.is_some_and(|entry| {
+            self.holds_port(service, entry)
+                && self
+                    .open
+                    .get(service)
+                    .is_some_and(|open| open.is_at_the_same_place(entry))
+        });
+        if !stays {
+            self.close(service);
+        }
+    }
+
+    fn holds_port(&self, service: &Arc<str>, entry: &Entry) -> bool {
+        self.claims.holder(entry.entrance.target_port) == Some(service)
+    }
+
     fn serve(&mut self, service: &Arc<str>, entry: Entry) {
+        if !self.holds_port(service, &entry) {
+            return self.outdo(service, entry);
+        }
+        let contested = self.claims.is_contested(entry.entrance.target_port);
         match self.open.get_mut(service) {
-            Some(open) if open.is_at_the_same_place(&entry) => {
+            Some(open) => {
                 self.board.close(&open.entry.entrance);
                 self.board.open(&entry.entrance, Arc::clone(&open.way));
-                open.change(entry, &self.common, self.table.as_ref());
-            }
-            Some(_) => {
-                self.close(service);
-                self.open(service, entry);
+                open.change(entry, &self.common);
             }
             None => self.open(service, entry),
         }
+        if let Some(open) = self.open.get(service) {
+            open.way
+                .contest(contested.then(|| Arc::clone(&open.entry.entrance)));
+        }
+        self.lead(service);
     }
 
     fn open(&mut self, service: &Arc<str>, entry: Entry) {
         match Open::new(&entry, &self.common) {
-            Ok(mut open) => {
+            Ok(open) => {
                 debug!(%service, cr = %entry.entrance.cr, port = entry.entrance.target_port, "destination is served");
-                // The listener is open, so nobody who is redirected is refused.
-                open.announce(&self.common, self.table.as_ref());
                 self.board.open(&entry.entrance, Arc::clone(&open.way));
                 self.open.insert(Arc::clone(service), open);
             }
@@ -161,7 +229,37 @@ impl Entries {
         }
     }
 
+    /// Nothing is served of it until the manager has given it another port: its virtual IPs lead
+    /// to nobody here, and whoever comes by its Service is refused.
+    fn outdo(&mut self, service: &Arc<str>, entry: Entry) {
+        let port = entry.entrance.target_port;
+        let holder = self.claims.holder(port).map_or("another one", |holder| &**holder);
+        let reason = format!("its target port {port} is that of the older Service {holder}");
+        error!(%service, cr = %entry.entrance.cr, port, %holder, "destination is not served: two Services have the same target port");
+        self.board.failed(&entry.entrance, reason);
+        self.outdone.insert(Arc::clone(service), entry);
+    }
+
+    /// Lets its virtual IPs lead to it. The listener is open, so nobody who is redirected is
+    /// refused.
+    fn lead(&mut self, service: &Arc<str>) {
+        let (Some(open), Some(table)) = (self.open.get_mut(service), &self.table) else {
+            return;
+        };
+        match open.announce(&self.common, table) {
+            Ok(()) => {
+                self.incomplete.remove(service);
+            }
+            Err(error) if self.incomplete.insert(Arc::clone(service)) => {
+                let cr = &open.entry.entrance.cr;
+                warn!(%cr, %error, "a virtual IP is served by the Service alone");
+            }
+            Err(_again) => {}
+        }
+    }
+
     fn close(&mut self, service: &Arc<str>) {
+        self.incomplete.remove(service);
         if let Some(open) = self.open.remove(service) {
             info!(%service, cr = %open.entry.entrance.cr, "destination is gone");
             self.board.close(&open.entry.entrance);
@@ -212,7 +310,7 @@ impl Open {
         Ok(Self {
             entry: entry.clone(),
             basis,
-            served: Served::open(address, endpoint, turnstile, drain, enter)?,
+            served: Served::open(address, endpoint, turnstile, drain, &common.supervisor, enter)?,
             way,
         })
     }
@@ -223,7 +321,7 @@ impl Open {
         here.cr == there.cr && here.target_port == there.target_port
     }
 
-    fn change(&mut self, entry: Entry, common: &Common, table: Option<&VirtualIps>) {
+    fn change(&mut self, entry: Entry, common: &Common) {
         let before = std::mem::replace(&mut self.entry, entry);
         self.renew_plane(&common.planes);
         self.way.keep_to(common.limits.of(self.entry.entrance.speaks));
@@ -235,7 +333,6 @@ impl Open {
                 tokio::spawn(gate.look_again(undecided, Arc::clone(&self.way)));
             }
         }
-        self.announce(common, table);
     }
 
     fn renew_plane(&mut self, planes: &Planes) {
@@ -247,13 +344,9 @@ impl Open {
         }
     }
 
-    fn announce(&mut self, common: &Common, table: Option<&VirtualIps>) {
-        let Some(table) = table else { return };
+    fn announce(&mut self, common: &Common, table: &VirtualIps) -> Result<(), VirtualIpError> {
         let routes = routes(&self.entry, &common.ips, &common.numbers);
-        if let Err(error) = self.served.announce(routes, table) {
-            let cr = &self.entry.entrance.cr;
-            warn!(%cr, %error, "a virtual IP is served by the Service alone");
-        }
+        self.served.announce(&routes, table)
     }
 }
 

@@ -16,10 +16,11 @@ use tracing::{debug, warn};
 
 use super::all_pods::AllPods;
 use super::pod_table::{ApiPod, PodTable};
+use super::snapshot::Own;
 use crate::api::destination::{Destination, DestinationSpec};
 use crate::api::labels;
 use crate::cluster::slim::Slim;
-use crate::cluster::watch::{Query, Sink, Task, Watches};
+use crate::cluster::watch::{Health, Query, Sink, Task, Watches};
 use crate::resolve::directory::{Changed, Cr, CrName, Directory, Entrance, Entry, NoEntrance};
 use crate::resolve::source::secrets::Writer;
 
@@ -248,11 +249,13 @@ impl Sink<Secret> for Secrets {
     }
 }
 
-/// What matters about the pod that this process is in.
+/// What matters about the pod that this process is in. Whoever has a list of pods knows it.
 #[derive(Debug, Default)]
 pub(super) struct OwnPod {
     /// A service mesh sends others' connections from the pod's own loopback address.
     meshed: AtomicBool,
+    /// Services lead to it.
+    endpoint: AtomicBool,
 }
 
 /// What injectors of sidecars write on pods.
@@ -265,6 +268,26 @@ const MESHES: [&str; 3] = [
 impl OwnPod {
     pub(super) fn is_meshed(&self) -> bool {
         self.meshed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_endpoint(&self) -> bool {
+        self.endpoint.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn remember(&self, pod: &str) -> Own {
+        Own {
+            pod: pod.to_owned(),
+            meshed: self.is_meshed(),
+            endpoint: self.is_endpoint(),
+        }
+    }
+
+    /// What was known before a restart. Sidecars come with a pod: about that of another pod there
+    /// is nothing known.
+    pub(super) fn restore(&self, remembered: &Own, pod: &str) {
+        self.meshed
+            .store(remembered.meshed || remembered.pod != pod, Ordering::Relaxed);
+        self.endpoint.store(remembered.endpoint, Ordering::Relaxed);
     }
 }
 
@@ -290,17 +313,24 @@ impl PodsAndOwn {
                 .as_ref()
                 .is_some_and(|all| all.contains_key(*name))
         };
-        if MESHES.iter().any(annotated) && !self.own.meshed.swap(true, Ordering::Relaxed) {
+        let meshed = MESHES.iter().any(annotated);
+        if !self.own.meshed.swap(meshed, Ordering::Relaxed) && meshed {
             warn!("a sidecar is in this pod, so connections of port-forward count as unknown");
         }
         let labels = metadata.labels.as_ref();
-        if labels.is_some_and(|labels| labels.contains_key(labels::FALLBACK)) {
+        let endpoint = labels.is_some_and(|labels| labels.contains_key(labels::FALLBACK));
+        self.own.endpoint.store(endpoint, Ordering::Relaxed);
+        if endpoint {
             self.all.keep_for_ever();
         }
     }
 }
 
 impl Sink<ApiPod> for PodsAndOwn {
+    fn watched(&mut self, health: &Health) {
+        self.table.watched(health);
+    }
+
     fn begin(&mut self) {
         self.table.begin();
     }
@@ -379,10 +409,9 @@ impl Feeds {
         query.feed(&self.watches, self.pods_into(table))
     }
 
-    /// `watches` is not that of the others, which are there for ever.
-    pub(super) fn pods_of_all(&self, watches: &Watches, table: PodTable) -> Task {
+    pub(super) fn pods_of_all(&self, table: PodTable) -> Task {
         let query: Query<ApiPod> = Query::new(Api::all(self.client.clone()), "Pods");
-        query.feed(watches, self.pods_into(table))
+        query.feed(&self.watches, self.pods_into(table))
     }
 
     fn pods_into(&self, table: PodTable) -> PodsAndOwn {
@@ -393,5 +422,48 @@ impl Feeds {
             all: self.all.clone(),
             known: self.known.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::config::kubernetes::Scope;
+
+    fn own_pod(metadata: &Value) -> ApiPod {
+        let mut pod = json!({"metadata": {
+            "name": "agent-1",
+            "namespace": "tp",
+            "uid": "00000000-0000-0000-0000-000000000001",
+        }});
+        for (name, value) in metadata.as_object().unwrap() {
+            pod["metadata"][name] = value.clone();
+        }
+        serde_json::from_value(pod).unwrap()
+    }
+
+    #[test]
+    fn the_own_pod_says_whether_it_is_in_a_mesh_and_whether_services_lead_to_it() {
+        let own = Arc::<OwnPod>::default();
+        let mut pods = PodsAndOwn {
+            table: PodTable::default(),
+            own_name: ("tp".to_owned(), "agent-1".to_owned()),
+            own: Arc::clone(&own),
+            all: AllPods::default(),
+            known: Known::new(Directory::new(Scope::Namespaced)),
+        };
+        for mesh in MESHES {
+            pods.applied(own_pod(&json!({"annotations": {mesh: "x"}})));
+            assert_eq!((own.is_meshed(), own.is_endpoint()), (true, false), "{mesh}");
+            pods.applied(own_pod(&json!({"annotations": {"other": "x"}})));
+            assert!(!own.is_meshed());
+        }
+        let another = json!({"name": "agent-2", "annotations": {MESHES[0]: "x"}});
+        pods.applied(own_pod(&another));
+        assert!(!own.is_meshed());
+        pods.applied(own_pod(&json!({"labels": {labels::FALLBACK: "true"}})));
+        assert!(own.is_endpoint());
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::time::Instant;
 
 use super::callers::{Callers, Trace, Wanted};
@@ -12,8 +12,8 @@ use super::refusals::{At, Reason, Refusal, RefusalLog};
 use crate::accept::{self, Accepted, Bounds, Limits, Over, Usage};
 use crate::flow::{self, Endpoint};
 use crate::lifecycle::workers::Workers;
-use crate::resolve::directory::CrName;
-use crate::resolve::scope::{Audience, Caller, Refused};
+use crate::resolve::directory::{CrName, Entrance};
+use crate::resolve::scope::{Audience, Caller};
 
 /// What is asked about every connection.
 pub(super) struct Gate {
@@ -31,6 +31,8 @@ pub(super) struct Way {
     limits: ArcSwap<Limits>,
     admitted: AtomicU64,
     waits: AtomicU64,
+    /// Where another Service has the same target port, the one that is served here.
+    contested: ArcSwapOption<Entrance>,
 }
 
 impl Way {
@@ -42,6 +44,7 @@ impl Way {
             limits: ArcSwap::new(Arc::clone(limits)),
             admitted: AtomicU64::new(0),
             waits: AtomicU64::new(0),
+            contested: ArcSwapOption::empty(),
         }
     }
 
@@ -57,6 +60,11 @@ impl Way {
     /// How often connections had to wait because the plane had no room.
     pub(super) fn waits(&self) -> u64 {
         self.waits.load(Ordering::Relaxed)
+    }
+
+    /// Another Service leads here, too, or `None` does.
+    pub(super) fn contest(&self, served: Option<Arc<Entrance>>) {
+        self.contested.store(served);
     }
 
     /// Connections that were let in so far.
@@ -106,6 +114,10 @@ impl Gate {
             Audience::Namespace(_) => Wanted::Certain,
         };
         let trace = self.callers.trace(&accepted.stream, accepted.peer.ip());
+        if self.may_mean_another(&accepted, &way) {
+            let caller = self.callers.at_hand(trace);
+            return self.refuse(accepted, &way.cr, &caller, Reason::TargetPortOfTwo);
+        }
         let begin = Instant::now();
         let caller = self.callers.identify(trace, wanted).await;
         if let Some(behalf) = &way.endpoint.parts().http.behalf {
@@ -117,7 +129,7 @@ impl Gate {
                 let admitted = Accepted { drain, ..accepted };
                 flow::hand_over(admitted, self.workers.clone(), Arc::clone(&way.endpoint)).await;
             }
-            Err(refused) => self.refuse(accepted, &way.cr, &caller, refused),
+            Err(refused) => self.refuse(accepted, &way.cr, &caller, Reason::Scope(refused)),
         }
     }
 
@@ -130,13 +142,23 @@ impl Gate {
         futures_util::future::join_all(undecided.into_iter().map(decide)).await;
     }
 
-    fn refuse(&self, accepted: Accepted, cr: &CrName, caller: &Caller, refused: Refused) {
+    /// Two Services lead here, and the hook does not say that the one was meant that is served.
+    /// kube-proxy does not tell, and the other one's callers must not get this one's credentials.
+    fn may_mean_another(&self, accepted: &Accepted, way: &Way) -> bool {
+        let Some(served) = way.contested.load_full() else {
+            return false;
+        };
+        let meant = self.callers.meant(&accepted.stream);
+        !meant.is_some_and(|meant| served.port == meant.port() && served.addresses.contains(&meant.ip()))
+    }
+
+    fn refuse(&self, accepted: Accepted, cr: &CrName, caller: &Caller, reason: Reason) {
         self.refusals.add(&Refusal {
             conn_id: Some(accepted.id),
             cr: Some(cr.clone()),
             caller: caller.to_string(),
             address: accepted.peer,
-            reason: Reason::Scope(refused),
+            reason,
             at: At::Accept,
         });
         accept::reset(accepted.stream);

@@ -10,17 +10,21 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
+use super::feeds::OwnPod;
 use crate::admin::probes;
 use crate::app::hook::Hook;
 use crate::datapath::pods::{AttachPoint, PodCgroups, attach_point};
 use crate::datapath::{self, Counters, Datapath};
+use crate::lifecycle::readiness::{Latch, Readiness};
 
 /// Between two proofs, and two attempts.
 const INTERVAL: Duration = Duration::from_mins(1);
+/// The same while the hook is attached and does not work: somebody may wait for it.
+const AGAIN: Duration = Duration::from_secs(5);
 /// So long after the connect hooks, connections that they have redirected may need the others.
 const HANDSHAKES: Duration = Duration::from_millis(300);
 /// A handshake cannot take that long.
@@ -65,6 +69,10 @@ pub(super) struct Keeper {
     prepared: Option<Datapath>,
     hook: Option<Hook>,
     attached: bool,
+    readiness: Readiness,
+    own: Arc<OwnPod>,
+    /// While the hook is attached and does not work.
+    unready: Option<Latch>,
 }
 
 impl HookState {
@@ -171,6 +179,8 @@ impl Keeper {
         options: datapath::Options,
         loaded: mpsc::Sender<Loaded>,
         state: HookState,
+        readiness: Readiness,
+        own: Arc<OwnPod>,
     ) -> Self {
         Self {
             root,
@@ -180,6 +190,9 @@ impl Keeper {
             prepared: None,
             hook: None,
             attached: false,
+            readiness,
+            own,
+            unready: None,
         }
     }
 
@@ -200,21 +213,20 @@ impl Keeper {
         }
     }
 
-    /// Tries once at once, which `tried` tells of, and then every minute, until `stop`. Then
+    /// Tries once at once, which `tried` tells of, and then again and again, until `stop`. Then
     /// nothing is redirected any more, and what was redirected before has come.
     pub(super) async fn run(mut self, tried: oneshot::Sender<()>, stop: CancellationToken) {
         let mut tried = Some(tried);
-        let mut ticks = interval(INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pause = Duration::ZERO;
         loop {
             let tending = async {
-                ticks.tick().await;
-                self.tend().await;
+                sleep(pause).await;
+                self.tend().await
             };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                () = tending => {}
+                works = tending => pause = if works || !self.attached { INTERVAL } else { AGAIN },
             }
             if let Some(tried) = tried.take() {
                 // Who asked has given up.
@@ -224,20 +236,34 @@ impl Keeper {
         self.end().await;
     }
 
-    async fn tend(&mut self) {
+    /// Whether the hook works now.
+    async fn tend(&mut self) -> bool {
         let was = self.attached;
-        match self.attach_or_prove().await {
-            Ok(()) => self.state.works(),
-            Err(error) => {
-                let told = self.state.hook().reason;
-                self.state.fails(self.attached, &error);
-                // Once, as long as it stays the same.
-                if was || told != self.state.hook().reason {
-                    let error = format!("{error:#}");
-                    error!(error, "without the hook, connections come by the Services");
-                }
-            }
+        let Err(error) = self.attach_or_prove().await else {
+            self.unready = None;
+            self.state.works();
+            return true;
+        };
+        let told = self.state.hook().reason;
+        self.state.fails(self.attached, &error);
+        self.hold_back(&error);
+        // Once, as long as it stays the same.
+        if was || told != self.state.hook().reason {
+            let error = format!("{error:#}");
+            error!(error, "without the hook, connections come by the Services");
         }
+        false
+    }
+
+    /// An agent with a hook that is attached and does not work is not ready, so that an upgrade
+    /// stops at the first node. Where the hook cannot be attached there is nothing to wait for. And
+    /// where Services lead to the agents, nobody else would be there.
+    ///
+    /// One failure is enough: [`Hook::prove`] has tried twice, and before the first success there
+    /// is nothing that could flap.
+    fn hold_back(&mut self, error: &anyhow::Error) {
+        self.unready = (self.attached && !self.own.is_endpoint())
+            .then(|| self.readiness.latch(format!("the hook ({error:#})")));
     }
 
     async fn attach_or_prove(&mut self) -> anyhow::Result<()> {
@@ -247,12 +273,13 @@ impl Keeper {
         };
         let hook = self.hook.insert(hook);
         hook.datapath.origins().sweep(STALE);
-        if self.attached {
-            return Ok(hook.prove().await?);
-        }
-        let attached = hook.attach().await;
+        let done = if self.attached {
+            hook.prove().await
+        } else {
+            hook.attach().await
+        };
         self.attached = hook.datapath.is_attached();
-        Ok(attached?)
+        Ok(done?)
     }
 
     /// The programs, loaded and with their tables filled; not attached yet.

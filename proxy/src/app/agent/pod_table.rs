@@ -1,7 +1,8 @@
 //! The pods that a watch knows, for whoever wants to know who is calling.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as core;
@@ -10,8 +11,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::slim::Slim;
-use crate::cluster::watch::Sink;
-use crate::resolve::pods::{Pod, PodUid, Pods};
+use crate::cluster::watch::{Health, Sink};
+use crate::resolve::pods::{Owner, Pod, PodUid, Pods};
+
+/// Once the API server denies access, addresses are believed for so long: longer than it takes to
+/// repair a role or a certificate, and than an API server that has just begun denies by mistake.
+/// Afterwards too many pods may have gone, whose addresses others have got.
+const BELIEVED: Duration = Duration::from_mins(15);
 
 /// The kubelet makes static pods; the API server knows them by mirrors with other uids.
 /// <https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-config-mirror>
@@ -48,12 +54,53 @@ pub(super) struct PodTable(Arc<Shared>);
 struct Shared {
     pods: RwLock<Pods>,
     listed: AtomicBool,
+    age: Mutex<Age>,
     changed: watch::Sender<()>,
+}
+
+/// How old what is known may be.
+#[derive(Debug, Default)]
+struct Age {
+    watch: Option<Health>,
+    /// How old it was when it was restored, and when that was.
+    restored: Option<(Duration, Instant)>,
 }
 
 impl PodTable {
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Pods> {
         self.0.pods.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whose address it is, as far as that can be relied on.
+    pub(super) fn owner(&self, address: IpAddr) -> Owner {
+        if self.is_outdated() {
+            return Owner::Unknown;
+        }
+        self.read().by_address(address)
+    }
+
+    /// The same; waits for a pod that is not known yet.
+    pub(super) async fn owner_soon(&self, address: IpAddr, patience: Duration) -> Option<Owner> {
+        let known = |pods: &Pods| match pods.by_address(address) {
+            Owner::Unknown => None,
+            owner => Some(owner),
+        };
+        let found = self.wait_for(patience, known).await;
+        found.filter(|_| !self.is_outdated())
+    }
+
+    /// Whether the API server does not tell any more who has which address, and has not for long.
+    /// While it is away nobody gets an address either, so that is something else.
+    fn is_outdated(&self) -> bool {
+        let age = self.age();
+        let Some(known_for) = age.watch.as_ref().and_then(Health::denied) else {
+            return false;
+        };
+        let known_for = match age.restored {
+            Some((before, at)) if !self.is_listed() => before + at.elapsed(),
+            _ => known_for,
+        };
+        known_for >= BELIEVED
     }
 
     /// Whether there was a complete list once.
@@ -84,11 +131,12 @@ impl PodTable {
         }
     }
 
-    /// Adds what was known before a restart, until it is listed.
-    pub(super) fn restore(&self, pods: Vec<Pod>) {
+    /// Adds what was known before a restart, `age` ago, until it is listed.
+    pub(super) fn restore(&self, pods: impl IntoIterator<Item = Pod>, age: Duration) {
         if self.is_listed() {
             return;
         }
+        self.age().restored = Some((age, Instant::now()));
         let mut known = self.write();
         for mut pod in pods {
             pod.namespace = known.namespace(&pod.namespace);
@@ -101,12 +149,17 @@ impl PodTable {
     pub(super) fn forget(&self) {
         let mut pods = self.write();
         *pods = Pods::default();
+        *self.age() = Age::default();
         self.0.listed.store(false, Ordering::Release);
         self.tell(pods);
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Pods> {
         self.0.pods.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn age(&self) -> MutexGuard<'_, Age> {
+        self.0.age.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn apply(&self, pod: &ApiPod) {
@@ -127,6 +180,10 @@ impl PodTable {
 }
 
 impl Sink<ApiPod> for PodTable {
+    fn watched(&mut self, health: &Health) {
+        self.age().watch = Some(health.clone());
+    }
+
     fn begin(&mut self) {
         self.write().begin_list();
     }
@@ -184,7 +241,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::resolve::pods::Owner;
 
     pub(super) fn pod(number: u8, change: &Value) -> ApiPod {
         let mut pod = json!({
@@ -269,7 +325,7 @@ mod tests {
         table.applied(pod(1, &json!({})));
         let remembered: Vec<Pod> = table.read().all().map(|pod| Pod::clone(pod)).collect();
         let mut restarted = PodTable::default();
-        restarted.restore(remembered.clone());
+        restarted.restore(remembered.clone(), Duration::ZERO);
         assert!(!restarted.is_listed());
         assert_eq!(
             named(&restarted.read(), "10.0.0.1").as_deref(),
@@ -279,7 +335,34 @@ mod tests {
         restarted.finish();
         assert!(restarted.is_listed());
         assert_eq!(named(&restarted.read(), "10.0.0.1"), None);
-        restarted.restore(remembered);
+        restarted.restore(remembered, Duration::ZERO);
         assert_eq!(named(&restarted.read(), "10.0.0.1"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn addresses_are_not_believed_for_ever_where_the_api_server_denies_to_tell() {
+        let address = "10.0.0.1".parse().unwrap();
+        let is_known = |table: &PodTable| matches!(table.owner(address), Owner::Pod(_));
+        let mut table = PodTable::default();
+        table.applied(pod(1, &json!({})));
+        table.finish();
+        let remembered: Vec<Pod> = table.read().all().map(|pod| Pod::clone(pod)).collect();
+        table.watched(&Health::of_denied());
+        tokio::time::advance(BELIEVED / 2).await;
+        assert!(is_known(&table));
+        tokio::time::advance(BELIEVED / 2).await;
+        assert!(!is_known(&table));
+        assert_eq!(table.owner_soon(address, Duration::from_secs(2)).await, None);
+        assert!(
+            table.read().by_uid(remembered[0].uid).is_some(),
+            "no uid is given twice"
+        );
+
+        let mut restarted = PodTable::default();
+        restarted.watched(&Health::of_denied());
+        restarted.restore(remembered, BELIEVED / 2);
+        assert!(is_known(&restarted));
+        tokio::time::advance(BELIEVED / 2).await;
+        assert!(!is_known(&restarted), "a memory is older than the process");
     }
 }

@@ -69,6 +69,8 @@ pub(super) enum Reason {
     Udp,
     /// Too many connections are open.
     Limit(Exceeded),
+    /// Two Services have the target port, and nothing says that the served one was meant.
+    TargetPortOfTwo,
 }
 
 impl Reason {
@@ -78,6 +80,7 @@ impl Reason {
             Self::Port => "port",
             Self::Udp => "udp",
             Self::Limit(exceeded) => exceeded.as_str(),
+            Self::TargetPortOfTwo => "target_port_of_two",
         }
     }
 }

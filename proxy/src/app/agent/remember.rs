@@ -1,13 +1,17 @@
 //! Writes down what is known, for the next start.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tracing::{debug, warn};
 
-use super::feeds::Known;
+use super::all_pods::AllPods;
+use super::feeds::{Known, OwnPod};
 use super::pod_table::PodTable;
-use super::snapshot::Snapshot;
+use super::snapshot::{self, Own, Snapshot};
+use crate::cluster::watch::Watches;
+use crate::resolve::pods::Pod;
 use crate::resolve::source::secrets::Reader;
 
 /// Changes come in bursts, and a few seconds of them may be lost.
@@ -20,16 +24,59 @@ const PODS: Duration = Duration::from_secs(30);
 pub(super) struct Missing {
     pub(super) known: Known,
     pub(super) destinations: Reader,
-    /// Those that callers are looked for among.
-    pub(super) pods: PodTable,
+    /// The pods of this node, with a hook.
+    pub(super) node: Option<PodTable>,
+    pub(super) all: AllPods,
+    pub(super) own: Arc<OwnPod>,
+    pub(super) watches: Watches,
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_secs().cast_signed()
 }
 
 impl Missing {
     pub(super) fn now(&self) -> Vec<&'static str> {
         let mut missing = self.known.missing();
         missing.extend((!self.destinations.is_loaded()).then_some("Secrets"));
-        missing.extend((!self.pods.is_listed()).then_some("Pods"));
+        let pods_listed = self.tables().all(PodTable::is_listed);
+        missing.extend((!pods_listed).then_some("Pods"));
         missing
+    }
+
+    /// Adds the pods that were known `age` ago to the tables in which callers are looked for.
+    pub(super) fn restore_pods(&self, own: &Own, pod: &str, pods: &[Arc<Pod>], age: Duration) {
+        if !self.tables().all(PodTable::is_listed) {
+            self.own.restore(own, pod);
+        }
+        if self.own.is_endpoint() {
+            self.all.keep_for_ever();
+        }
+        for table in self.tables() {
+            table.restore(pods.iter().map(|pod| Pod::clone(pod)), age);
+        }
+    }
+
+    /// Where callers are looked for: also where Services lead to an agent with a hook, they come
+    /// from all nodes.
+    fn tables(&self) -> impl Iterator<Item = &PodTable> {
+        let all = self.node.is_none() || self.own.is_endpoint();
+        self.node.iter().chain(all.then(|| self.all.table()))
+    }
+
+    /// Those of the largest table.
+    fn pods(&self) -> Vec<Arc<Pod>> {
+        let table = self.tables().last();
+        table.map_or_else(Vec::new, |table| table.read().all().cloned().collect())
+    }
+
+    /// When the API server was last heard on every watch.
+    fn as_of(&self) -> i64 {
+        let reports = self.watches.reports();
+        let oldest = reports.iter().map(|report| report.since_event).max();
+        now() - oldest.unwrap_or_default().as_secs().cast_signed()
     }
 }
 
@@ -42,24 +89,18 @@ pub(super) struct Remember {
 impl Remember {
     /// Writes after changes. Never ends.
     pub(super) async fn run(self) {
-        let Missing {
-            known,
-            destinations,
-            pods,
-        } = &self.missing;
-        let (mut known, mut pods) = (known.changes(), pods.changes());
-        let mut destinations = destinations.subscribe();
-        let mut written = None;
+        let mut known = self.missing.known.changes();
+        let mut destinations = self.missing.destinations.subscribe();
+        let mut written: Option<Snapshot> = None;
         let mut failing = false;
         loop {
             tokio::select! {
                 Ok(()) = known.changed() => tokio::time::sleep(BURST).await,
                 Some(_) = destinations.next() => tokio::time::sleep(BURST).await,
-                Ok(()) = pods.changed(), if written.is_none() => tokio::time::sleep(BURST).await,
                 () = tokio::time::sleep(PODS), if written.is_some() => {}
             }
             let Some(snapshot) = self.snapshot() else { continue };
-            if written.as_ref() == Some(&snapshot) {
+            if written.as_ref().is_some_and(|before| !snapshot.is_news(before)) {
                 continue;
             }
             match self.write(snapshot).await {
@@ -78,25 +119,23 @@ impl Remember {
 
     /// Once everything is listed: half of the truth is not written over the whole.
     fn snapshot(&self) -> Option<Snapshot> {
-        let Missing {
-            known,
-            destinations,
-            pods,
-        } = &self.missing;
         if !self.missing.now().is_empty() {
             return None;
         }
-        let destinations = destinations.snapshot()?;
-        let (mut services, mut crs) = known.look(|directory| {
-            let services: Vec<_> = directory.entrances().cloned().collect();
-            let crs: Vec<_> = directory.crs().cloned().collect();
+        let destinations = self.missing.destinations.snapshot()?;
+        let (services, crs) = self.missing.known.look(|directory| {
+            let services = directory.entrances().cloned().collect();
+            let crs = directory.crs().cloned().collect();
             (services, crs)
         });
-        let mut pods: Vec<_> = pods.read().all().cloned().collect();
-        services.sort_by(|one, other| one.service.cmp(&other.service));
-        crs.sort_by(|one, other| one.name.cmp(&other.name));
-        pods.sort_by_key(|pod| pod.uid);
-        Some(Snapshot::new(services, crs, destinations, pods))
+        Some(Snapshot::new(snapshot::Known {
+            as_of: self.missing.as_of(),
+            own: self.missing.own.remember(&self.pod),
+            services,
+            crs,
+            destinations,
+            pods: self.missing.pods(),
+        }))
     }
 
     async fn write(&self, snapshot: Snapshot) -> Result<Snapshot, String> {

@@ -34,7 +34,7 @@ pub(super) struct HookTask {
 }
 
 impl HookTask {
-    pub(super) fn start(keeper: Keeper, tasks: &mut Tasks) -> Self {
+    pub(super) fn start(keeper: Keeper, tasks: &Tasks) -> Self {
         let (begin, begun) = oneshot::channel();
         let (stop, stopped) = (CancellationToken::new(), CancellationToken::new());
         let (asked, at_the_end) = (stop.clone(), stopped.clone().drop_guard());
@@ -77,10 +77,11 @@ impl Running<'_> {
         let agent = &self.agent;
         let begin = Begin {
             folder: agent.arguments.state.clone(),
+            pod: agent.arguments.cluster.pod.clone(),
             missing: agent.missing(),
             writer: Arc::clone(&agent.writer),
         };
-        begin.know().await;
+        begin.know(&agent.feeds.watches).await;
         let (settle, settled) = oneshot::channel();
         if self.order.send(Order::Settle(settle)).await.is_ok() {
             // Only the end of the control could break this off.

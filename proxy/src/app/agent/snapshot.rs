@@ -15,18 +15,46 @@ use crate::resolve::source::secrets;
 const NAME: &str = "snapshot.json";
 
 /// A file of another format is not read: an agent of another version has written it.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+
+/// What has not changed is written again after so long, so that its age is known.
+const CONFIRMED: i64 = 300;
 
 /// All that was known at one time, and may be written down.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Snapshot {
     format: u32,
+    /// When all of it was true, in seconds since 1970.
+    pub(super) as_of: i64,
+    pub(super) own: Own,
     pub(super) services: Vec<Arc<Entrance>>,
     pub(super) crs: Vec<Arc<Cr>>,
     /// Those that need no credential.
     pub(super) destinations: secrets::Snapshot,
     /// Without them nobody would be known, and destinations are for namespaces.
+    pub(super) pods: Vec<Arc<Pod>>,
+}
+
+/// The pod that has written it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Own {
+    pub(super) pod: String,
+    /// A sidecar of a service mesh is in it.
+    pub(super) meshed: bool,
+    /// Services lead to it.
+    pub(super) endpoint: bool,
+}
+
+/// What is known at one time.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) as_of: i64,
+    pub(super) own: Own,
+    pub(super) services: Vec<Arc<Entrance>>,
+    pub(super) crs: Vec<Arc<Cr>>,
+    pub(super) destinations: secrets::Snapshot,
     pub(super) pods: Vec<Arc<Pod>>,
 }
 
@@ -49,19 +77,46 @@ pub(super) enum Error {
 }
 
 impl Snapshot {
-    pub(super) fn new(
-        services: Vec<Arc<Entrance>>,
-        crs: Vec<Arc<Cr>>,
-        destinations: secrets::Snapshot,
-        pods: Vec<Arc<Pod>>,
-    ) -> Self {
+    pub(super) fn new(known: Known) -> Self {
+        let Known {
+            as_of,
+            own,
+            mut services,
+            mut crs,
+            destinations,
+            mut pods,
+        } = known;
+        services.sort_by(|one, other| one.service.cmp(&other.service));
+        crs.sort_by(|one, other| one.name.cmp(&other.name));
+        pods.sort_by_key(|pod| pod.uid);
         Self {
             format: FORMAT,
+            as_of,
+            own,
             services,
             crs,
             destinations,
             pods,
         }
+    }
+
+    /// Whether it says more than what was written before.
+    pub(super) fn is_news(&self, before: &Self) -> bool {
+        let Self {
+            format: _,
+            as_of,
+            own,
+            services,
+            crs,
+            destinations,
+            pods,
+        } = before;
+        self.as_of - as_of >= CONFIRMED
+            || self.own != *own
+            || self.services != *services
+            || self.crs != *crs
+            || self.destinations != *destinations
+            || self.pods != *pods
     }
 
     /// The one in this folder, if there is one.
@@ -122,6 +177,8 @@ mod tests {
     fn snapshot() -> Snapshot {
         serde_json::from_value(json!({
             "format": FORMAT,
+            "asOf": 1_700_000_000,
+            "own": {"pod": "agent-1", "meshed": false, "endpoint": false},
             "services": [{
                 "service": "my-dest",
                 "cr": {"namespace": "shop", "name": "my-dest"},
@@ -129,6 +186,7 @@ mod tests {
                 "port": 80,
                 "targetPort": 10_001,
                 "speaks": "http",
+                "created": 1_700_000_000,
             }],
             "crs": [{
                 "namespace": "shop",
@@ -166,15 +224,28 @@ mod tests {
     }
 
     #[test]
+    fn what_stays_the_same_is_confirmed_now_and_then() {
+        let before = snapshot();
+        let mut now = before.clone();
+        now.as_of += CONFIRMED - 1;
+        assert!(!now.is_news(&before));
+        now.as_of += 1;
+        assert!(now.is_news(&before));
+        let mut changed = before.clone();
+        changed.own.meshed = true;
+        assert!(changed.is_news(&before));
+    }
+
+    #[test]
     fn what_another_version_or_somebody_else_has_written_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(NAME);
-        fs::write(&path, r#"{"format": 2, "anything": true}"#).unwrap();
+        fs::write(&path, r#"{"format": 1, "anything": true}"#).unwrap();
         assert!(matches!(
             Snapshot::read(folder.path()),
-            Err(Error::Format { format: 2, .. })
+            Err(Error::Format { format: 1, .. })
         ));
-        for text in ["", "{}", r#"{"format": 1}"#, "\u{0}\u{0}"] {
+        for text in ["", "{}", r#"{"format": 2}"#, "\u{0}\u{0}"] {
             fs::write(&path, text).unwrap();
             assert!(
                 matches!(Snapshot::read(folder.path()), Err(Error::Content { .. })),

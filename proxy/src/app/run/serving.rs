@@ -17,6 +17,7 @@ use crate::datapath::{NamespaceNumber, VirtualIpError, VirtualIps};
 use crate::flow::http::Unusable;
 use crate::flow::{self, Endpoint, Plane};
 use crate::lifecycle::drain::Drain;
+use crate::lifecycle::supervisor::Supervisor;
 use crate::lifecycle::workers::Workers;
 use crate::resolve::destination::{Destination, DestinationName, Protocol, Version};
 use crate::resolve::source::files::{Loaded, Snapshot, State};
@@ -28,6 +29,7 @@ pub(super) struct Parts {
     pub(super) virtual_ips: VirtualIps,
     pub(super) own: Arc<OwnAddresses>,
     pub(super) limits: Arc<Limits>,
+    pub(super) supervisor: Supervisor,
     pub(super) flow: flow::Parts,
 }
 
@@ -76,7 +78,7 @@ impl One {
             proxy: self.served.listener,
             namespace: NamespaceNumber::NONE,
         };
-        self.served.announce(BTreeSet::from([route]), table)?;
+        self.served.announce(&BTreeSet::from([route]), table)?;
         self.virtual_address = virtual_address;
         Ok(())
     }
@@ -167,6 +169,7 @@ impl Serving {
             endpoint,
             Arc::clone(&self.parts.limits),
             self.drain.child(),
+            &self.parts.supervisor,
             move |accepted| flow::hand_over(accepted, workers.clone(), Arc::clone(&serves)),
         )?;
         let mut one = One {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -31,7 +31,8 @@ pub struct Watches(Arc<All>);
 
 #[derive(Debug, Default)]
 struct All {
-    healths: Mutex<Vec<Health>>,
+    /// Those whose tasks are still there.
+    healths: Mutex<Vec<Weak<One>>>,
     errors: Family<ErrorLabels, Counter>,
 }
 
@@ -49,6 +50,7 @@ struct One {
 #[derive(Debug)]
 struct State {
     synced: bool,
+    answered: bool,
     /// The last event, bookmark or answer; before the first one, the start.
     heard: Instant,
     denied_since: Option<Instant>,
@@ -83,6 +85,10 @@ pub enum Problem {
 pub struct Report {
     pub resource: &'static str,
     pub synced: bool,
+    /// Whether the API server has ever answered with what was asked for.
+    pub answered: bool,
+    /// Whether the last answer was 401 or 403, and somebody needs what is watched.
+    pub denied: bool,
     pub since_event: Duration,
     pub error: Option<String>,
 }
@@ -148,6 +154,7 @@ impl Watches {
             errors: self.0.errors.clone(),
             state: Mutex::new(State {
                 synced: false,
+                answered: false,
                 heard: Instant::now(),
                 denied_since: None,
                 dispensed: false,
@@ -155,11 +162,13 @@ impl Watches {
                 error: None,
             }),
         }));
-        self.healths().push(health.clone());
+        let mut healths = self.lock();
+        healths.retain(|health| health.strong_count() > 0);
+        healths.push(Arc::downgrade(&health.0));
         health
     }
 
-    /// All of them, in the order in which they were started.
+    /// All that are under way, in the order in which they were started.
     pub fn reports(&self) -> Vec<Report> {
         self.healths().iter().map(Health::report).collect()
     }
@@ -180,8 +189,11 @@ impl Watches {
     pub fn feed(&self, readiness: &Readiness, silent: Duration) -> impl Future<Output = ()> + Send + use<> {
         let mut latched: Vec<(Health, Option<Latch>)> = self
             .healths()
-            .iter()
-            .map(|health| (health.clone(), Some(readiness.latch(health.0.resource))))
+            .into_iter()
+            .map(|health| {
+                let latch = readiness.latch(health.0.resource);
+                (health, Some(latch))
+            })
             .collect();
         let readiness = readiness.clone();
         async move {
@@ -198,7 +210,12 @@ impl Watches {
         }
     }
 
-    fn healths(&self) -> MutexGuard<'_, Vec<Health>> {
+    pub(super) fn healths(&self) -> Vec<Health> {
+        let all = self.lock();
+        all.iter().filter_map(Weak::upgrade).map(Health).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<One>>> {
         self.0.healths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -224,12 +241,24 @@ impl Collector for Watches {
     }
 }
 
+#[cfg(test)]
+impl Health {
+    /// Of a watch that was heard of now and is denied from now on.
+    pub(crate) fn of_denied() -> Self {
+        let health = Watches::default().add("things");
+        health.state().denied_since = Some(Instant::now());
+        health
+    }
+}
+
 impl Health {
     pub fn report(&self) -> Report {
         let state = self.state();
         Report {
             resource: self.0.resource,
             synced: state.synced,
+            answered: state.answered,
+            denied: state.denied_since.is_some() && !state.dispensed,
             since_event: state.heard.elapsed(),
             error: state.error.clone(),
         }
@@ -250,6 +279,13 @@ impl Health {
         (state.heard.elapsed() >= silent).then_some(Problem::Silent)
     }
 
+    /// How old what is known may be by now, if the API server has answered last that it does not
+    /// tell any more.
+    pub fn denied(&self) -> Option<Duration> {
+        let state = self.state();
+        state.denied_since.map(|_| state.heard.elapsed())
+    }
+
     pub(super) fn synced(&self) {
         self.state().synced = true;
     }
@@ -257,6 +293,7 @@ impl Health {
     /// Something that is understood.
     pub(super) fn heard(&self) {
         let mut state = self.state();
+        state.answered = true;
         state.heard = Instant::now();
         state.denied_since = None;
         state.dispensed = false;

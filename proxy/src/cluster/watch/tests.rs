@@ -289,6 +289,37 @@ async fn readiness_waits_for_the_first_list() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_denial_says_how_old_what_is_known_may_be() {
+    let (mut fixture, mut stream) = Fixture::watching(&[]).await;
+    let health = fixture.watches.healths().remove(0);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(health.denied(), None);
+    stream.error(403).await;
+    fixture.api.watch("10").await.fail(403);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(health.denied().is_some_and(|age| age >= Duration::from_millis(1)));
+    assert!(fixture.report().denied && fixture.report().answered);
+    fixture.api.watch("10").await.stream();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(health.denied(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_given_up_is_not_told_of_any_more() {
+    let (fixture, _stream) = Fixture::watching(&[]).await;
+    let query = Query::<Metadata<ConfigMap>>::new(Api::all(fixture.api.client()), "more");
+    let (_reader, task) = query.start(&fixture.watches, |object| object.metadata.uid, |_| {});
+    let told = |fixture: &Fixture| -> Vec<_> {
+        let reports = fixture.watches.reports();
+        reports.iter().map(|report| report.resource).collect()
+    };
+    assert_eq!(told(&fixture), ["things", "more"]);
+    drop(task);
+    assert_eq!(told(&fixture), ["things"]);
+    assert!(!fixture.metrics().contains("more"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn access_denied_for_long_is_not_ready_until_it_is_granted() {
     let (mut fixture, mut stream) = Fixture::watching(&[]).await;
     let readiness = Readiness::default();

@@ -167,6 +167,34 @@ fn hooks_that_failed_are_a_warning_with_their_nodes() {
 }
 
 #[test]
+fn hooks_that_are_not_known_are_told_and_make_nothing_worse() {
+    let mut hooks = vec![
+        hook("node-1", HookState::Working),
+        hook("node-2", HookState::Working),
+    ];
+    hooks[1].hook = None;
+    let told = status(&healthy(), &hooks, BOTH);
+    assert_eq!(told["Status"], "ok");
+    for plane in ["sap-transp-proxy-http", "sap-transp-proxy-tcp"] {
+        assert_eq!(
+            told["Components"][plane],
+            json!({
+                "Status": "ok",
+                "Message": "it is not known how the hook is on node-2, whose agents do not answer",
+            })
+        );
+    }
+    let pods = without(healthy(), |pod| {
+        pod.part == Part::Agent && pod.node.as_deref() == Some("node-2")
+    });
+    let told = status(&pods, &hooks, BOTH).to_string();
+    assert!(
+        !told.contains("not known"),
+        "it is told that it is not ready: {told}"
+    );
+}
+
+#[test]
 fn what_may_be_old_is_told() {
     let silence = Some(Duration::from_mins(12));
     let all = serde_json::to_value(Status::of(&healthy(), &vec![], BOTH, silence)).unwrap();

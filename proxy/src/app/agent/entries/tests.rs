@@ -19,8 +19,10 @@ use crate::api::destination::{AccessControl, DestinationRef, DestinationSpec};
 use crate::api::labels;
 use crate::app::agent::all_pods::AllPods;
 use crate::app::agent::callers::Callers;
+use crate::app::agent::feeds::OwnPod;
 use crate::app::agent::pod_table::PodTable;
 use crate::app::agent::refusals::RefusalLog;
+use crate::app::agent::snapshot::Own;
 use crate::cluster::watch::Sink as _;
 use crate::config::kubernetes::{File, Scope};
 use crate::connect::direct::{self, Direct};
@@ -31,6 +33,7 @@ use crate::credentials::TokenService;
 use crate::flow::Parts;
 use crate::flow::http::{HttpMetrics, HttpParts, HttpSettings};
 use crate::flow::stream::{TcpMetrics, TcpParts, TcpSettings};
+use crate::lifecycle::supervisor::supervisor;
 use crate::lifecycle::workers::Workers;
 use crate::resolve::destination::SocketOptions;
 use crate::resolve::directory::{Cr, CrName, Directory, Speaks};
@@ -70,6 +73,7 @@ struct Agent {
     refusals: RefusalLog,
     http: HttpMetrics,
     drain: Drain,
+    own: Arc<OwnPod>,
 }
 
 impl Agent {
@@ -100,10 +104,11 @@ impl Agent {
             },
         };
         let (pods, refusals, drain) = (PodTable::default(), RefusalLog::default(), Drain::new());
+        let own = Arc::<OwnPod>::default();
         let entries = Entries::new(
             Common {
                 gate: Arc::new(Gate {
-                    callers: Arc::new(Callers::new(pods.clone(), AllPods::default(), Arc::default())),
+                    callers: Arc::new(Callers::new(pods.clone(), AllPods::default(), Arc::clone(&own))),
                     refusals: refusals.clone(),
                     workers: Workers::start(NonZero::<usize>::MIN).unwrap(),
                 }),
@@ -117,6 +122,7 @@ impl Agent {
                     tcp: Limits::new(limits),
                 }),
                 drain: drain.child(),
+                supervisor: supervisor().0,
                 own: Arc::default(),
                 numbers: Numbers::default(),
                 ips: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
@@ -131,6 +137,7 @@ impl Agent {
             refusals,
             http,
             drain,
+            own,
         };
         agent.secrets.init("tp");
         agent.secrets.init_done("tp");
@@ -165,18 +172,36 @@ impl Agent {
     /// Serves a CR of the namespace `shop` and gives the port.
     fn cr(&mut self, name: &str, destination: &str, scope: Scope, speaks: Speaks) -> u16 {
         let port = free_port();
+        self.service(name, port, speaks, 0);
+        self.change_cr(name, destination, scope);
+        port
+    }
+
+    fn service(&mut self, name: &str, target_port: u16, speaks: Speaks, created: i64) {
         let entrance = Entrance {
             service: name.into(),
             cr: cr_name(name),
             addresses: ["10.96.0.1".parse().unwrap()].into(),
             port: 80,
-            target_port: port,
+            target_port,
             speaks,
+            created,
         };
         let changed = self.directory.apply_entrance(entrance);
         self.apply(changed);
-        self.change_cr(name, destination, scope);
-        port
+    }
+
+    /// Until nothing waits for a port any more.
+    async fn retried(&mut self) {
+        let served = async {
+            while self.entries.has_failed() {
+                tokio::task::yield_now().await;
+                self.entries.retry();
+            }
+        };
+        timeout(PATIENCE, served)
+            .await
+            .expect("the port is free in a moment");
     }
 
     fn change_cr(&mut self, name: &str, destination: &str, scope: Scope) {
@@ -740,6 +765,7 @@ async fn a_taken_port_is_tried_again() {
         port: 80,
         target_port: port,
         speaks: Speaks::Http,
+        created: 0,
     });
     agent.apply(changed);
     agent.change_cr("my-dest", "backend", Scope::Namespaced);
@@ -801,6 +827,7 @@ fn a_virtual_ip_leads_to_the_own_address_of_its_family() {
             port: 80,
             target_port: 10_001,
             speaks: Speaks::Http,
+            created: 0,
         }),
         cr: Arc::new(
             serde_json::from_value(json!({
@@ -861,14 +888,71 @@ async fn a_service_that_is_deleted_and_made_again_is_served_again() {
     agent.apply(gone);
     let again = agent.directory.apply_entrance(Entrance::clone(&entrance));
     agent.apply(again);
-    let served = async {
-        while agent.entries.has_failed() {
-            tokio::task::yield_now().await;
-            agent.entries.retry();
-        }
-    };
-    timeout(PATIENCE, served)
-        .await
-        .expect("the port is free in a moment");
+    agent.retried().await;
     assert!(ask(SHOP, port, "").await.unwrap().ends_with("backend"));
+}
+
+/// kube-proxy leads the callers of both to one listener, and nobody says which one they meant.
+#[tokio::test]
+async fn of_two_services_with_one_target_port_nobody_gets_the_wrong_one() {
+    let mut agent = Agent::new();
+    agent.destination("one", &http_to(web("one").await));
+    agent.destination("two", &http_to(web("two").await));
+    let port = free_port();
+    agent.service("a-young", port, Speaks::Http, 20);
+    agent.change_cr("a-young", "one", Scope::ClusterWide);
+    assert!(ask(SHOP, port, "").await.unwrap().ends_with("one"));
+    agent.service("z-old", port, Speaks::Http, 10);
+    agent.change_cr("z-old", "two", Scope::ClusterWide);
+    agent.retried().await;
+    assert_eq!(ask(SHOP, port, "").await, None);
+    assert_eq!(
+        agent.refusals("z-old"),
+        [("shop/app".to_owned(), "target_port_of_two")]
+    );
+    let board = agent.entries.board();
+    assert!(board.way("z-old").unwrap().is_ok(), "the older one has the port");
+    let reason = board.way("a-young").unwrap().err().unwrap();
+    assert!(reason.contains("is that of the older Service z-old"), "{reason}");
+    let other = free_port();
+    agent.service("a-young", other, Speaks::Http, 20);
+    assert!(ask(SHOP, port, "").await.unwrap().ends_with("two"));
+    assert!(ask(SHOP, other, "").await.unwrap().ends_with("one"));
+}
+
+/// Names do not say who has the address now.
+#[tokio::test]
+async fn a_virtual_ip_that_changes_hands_is_the_new_ones() {
+    let mut agent = Agent::new();
+    agent.destination("backend", &http_to(web("backend").await));
+    agent.cr("z", "backend", Scope::Namespaced, Speaks::Http);
+    agent.service("a", free_port(), Speaks::Http, 0);
+    agent.change_cr("a", "backend", Scope::Namespaced);
+    agent.no_cr("z");
+    let sign = agent.entries.board().cr("10.96.0.1".parse().unwrap());
+    assert_eq!(sign, Some(cr_name("a")));
+}
+
+/// Its sidecar sends others' connections from the pod's own loopback address.
+#[tokio::test]
+async fn in_a_mesh_nothing_is_known_of_what_comes_from_loopback() {
+    let mut agent = Agent::new();
+    agent.destination("backend", &http_to(web("backend").await));
+    let port = agent.cr("my-dest", "backend", Scope::Namespaced, Speaks::Http);
+    let remembered = |pod: &str, meshed| Own {
+        pod: pod.to_owned(),
+        meshed,
+        endpoint: false,
+    };
+    agent.own.restore(&remembered("agent-1", false), "agent-1");
+    assert!(ask(PORT_FORWARD, port, "").await.unwrap().ends_with("backend"));
+    agent.own.restore(&remembered("agent-1", true), "agent-1");
+    assert_eq!(ask(PORT_FORWARD, port, "").await, None);
+    assert!(ask(SHOP, port, "").await.unwrap().ends_with("backend"));
+    agent.own.restore(&remembered("another", false), "agent-1");
+    assert_eq!(
+        ask(PORT_FORWARD, port, "").await,
+        None,
+        "sidecars come with a pod"
+    );
 }
