@@ -50,6 +50,10 @@ async fn ask(part: Part, namespace: &str, settings: &File) -> Vec<Check> {
     if !secrets.is_empty() {
         all.push(allowed(&client, "Secrets with destinations", &secrets).await);
     }
+    let authorities = rights::authorities(part, settings);
+    if !authorities.is_empty() {
+        all.push(allowed(&client, "Secret of additionalCAs", &authorities).await);
+    }
     all.push(defined(client).await);
     all
 }
@@ -82,7 +86,7 @@ async fn is_allowed(client: &Client, right: &Right) -> Result<bool, cluster::Err
                 resource: Some(right.resource.to_owned()),
                 subresource: right.subresource.map(str::to_owned),
                 namespace: right.namespace.clone(),
-                name: right.name.map(str::to_owned),
+                name: right.name.clone(),
                 ..ResourceAttributes::default()
             }),
             ..SelfSubjectAccessReviewSpec::default()

@@ -14,7 +14,7 @@ pub(super) struct Right {
     pub(super) subresource: Option<&'static str>,
     /// None for all of them, as the next.
     pub(super) namespace: Option<String>,
-    pub(super) name: Option<&'static str>,
+    pub(super) name: Option<String>,
 }
 
 const DESTINATIONS: &str = "destination.connectivity.api.sap";
@@ -47,6 +47,8 @@ pub(super) fn of(part: Part, namespace: &str, settings: &File) -> Vec<Right> {
         Part::Manager => {
             add(&WATCH, "", "services", None);
             add(&["create", "patch", "delete"], "", "services", None);
+            // Before it deletes a Service it asks whether the resource is really gone.
+            add(&["get"], DESTINATIONS, "destinations", None);
             add(&["create"], LEASES, "leases", here);
             add(&["create"], EVENTS, "events", None);
         }
@@ -59,6 +61,9 @@ pub(super) fn of(part: Part, namespace: &str, settings: &File) -> Vec<Right> {
     let watches_namespaces = matches!(part, Part::Manager | Part::Healthcheck);
     if watches_namespaces && settings.managed_namespaces_mode == ManagedNamespacesMode::LabelSelector {
         add(&WATCH, "", "namespaces", None);
+        if part == Part::Manager {
+            add(&["get"], "", "namespaces", None);
+        }
     }
     if part == Part::Manager {
         all.push(Right {
@@ -75,7 +80,7 @@ pub(super) fn of(part: Part, namespace: &str, settings: &File) -> Vec<Right> {
             resource: "leases",
             subresource: None,
             namespace: Some(namespace.to_owned()),
-            name: Some(LEASE),
+            name: Some(LEASE.to_owned()),
         }));
     }
     all
@@ -100,13 +105,32 @@ pub(super) fn secrets(part: Part, namespace: &str, settings: &File) -> Vec<Right
         .collect()
 }
 
+/// To read the one Secret with authorities that are trusted in addition.
+pub(super) fn authorities(part: Part, settings: &File) -> Vec<Right> {
+    if !matches!(part, Part::Agent | Part::Fallback) {
+        return Vec::new();
+    }
+    let secrets = settings.additional_cas.iter();
+    let rights = secrets.flat_map(|cas| {
+        WATCH.map(|verb| Right {
+            verb,
+            group: "",
+            resource: "secrets",
+            subresource: None,
+            namespace: Some(cas.namespace.clone()),
+            name: Some(cas.secret.clone()),
+        })
+    });
+    rights.collect()
+}
+
 impl fmt::Display for Right {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.verb, self.resource)?;
         if let Some(subresource) = self.subresource {
             write!(f, "/{subresource}")?;
         }
-        if let Some(name) = self.name {
+        if let Some(name) = &self.name {
             write!(f, " {name}")?;
         }
         match &self.namespace {
@@ -119,6 +143,7 @@ impl fmt::Display for Right {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::kubernetes::AdditionalCas;
 
     fn told(rights: &[Right]) -> String {
         rights.iter().map(Right::to_string).collect::<Vec<_>>().join("\n")
@@ -131,9 +156,18 @@ mod tests {
             ..File::default()
         };
         settings.secrets.namespaces = vec!["shop".into()];
+        settings.additional_cas = Some(AdditionalCas {
+            namespace: "trust".into(),
+            secret: "authorities".into(),
+            key: "ca.crt".into(),
+        });
         let all = [Part::Agent, Part::Fallback, Part::Manager, Part::Healthcheck].map(|part| {
-            let (rights, secrets) = (of(part, "tp", &settings), secrets(part, "tp", &settings));
-            format!("{part:?}\n{}\n{}", told(&rights), told(&secrets))
+            let all = [
+                of(part, "tp", &settings),
+                secrets(part, "tp", &settings),
+                authorities(part, &settings),
+            ];
+            format!("{part:?}\n{}", told(&all.concat()))
         });
         insta::assert_snapshot!(all.join("\n\n"));
     }
