@@ -20,8 +20,9 @@ use crate::api::condition::{Verb, Verdict};
 use crate::cluster::watch::Key;
 use crate::resolve::check::{Configured, NotConfigured};
 
-/// How long a watch may take to show what was just written. It only saves work to wait for it.
-const SHOWN_WITHIN: Duration = Duration::from_secs(5);
+/// How long a watch may take to show what was just written. It only saves work to wait for it, and what somebody has
+/// deleted in the meantime is never shown.
+const SHOWN_WITHIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Reconciler {
     pub(super) world: std::sync::Arc<World>,
