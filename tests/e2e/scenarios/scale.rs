@@ -21,6 +21,8 @@ const SAMPLES_VARIABLE: &str = "SCALE_SAMPLES";
 const SAMPLES: &str = "20";
 
 const NAMESPACE: &str = "scale";
+/// Label of their Secrets.
+const MANY: &str = "many";
 /// Up to this size, the next two are promised.
 const PROMISED: usize = 1_000;
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
@@ -112,10 +114,9 @@ impl<'a> Many<'a> {
     fn objects(&self, name: &str) -> [Value; 2] {
         let catalog = &self.world.servers().catalog;
         let destination = Destination::http(name, &catalog.url()).with_basic(USER, PASSWORD);
-        [
-            destination.secret(&self.installation.namespace),
-            destination.resource(NAMESPACE),
-        ]
+        let mut secret = destination.secret(&self.installation.namespace);
+        secret["metadata"]["labels"][MANY] = "true".into();
+        [secret, destination.resource(NAMESPACE)]
     }
 
     /// Makes those with these numbers; until all are available.
@@ -183,19 +184,12 @@ impl<'a> Many<'a> {
     }
 
     fn end(self) {
-        let installation = &self.installation.namespace;
-        let secrets =
-            self.world
-                .cluster
-                .kubectl(&["get", "secrets", "--namespace", installation, "--output", "name"]);
-        let ours: Vec<&str> = secrets
-            .lines()
-            .filter(|name| name.starts_with("secret/many-"))
-            .collect();
-        for chunk in ours.chunks(AT_ONCE) {
-            let delete = [&["delete", "--wait=false", "--namespace", installation], chunk].concat();
-            self.world.cluster.kubectl(&delete);
-        }
+        // In one request; kubectl would delete one by one what a selector finds.
+        let secrets = format!(
+            "/api/v1/namespaces/{}/secrets?labelSelector={MANY}",
+            self.installation.namespace
+        );
+        self.world.cluster.kubectl(&["delete", "--raw", &secrets]);
         self.world
             .cluster
             .kubectl(&["delete", "namespace", NAMESPACE, "--timeout", "10m"]);
