@@ -53,7 +53,7 @@ pub(super) struct Hooked {
 }
 
 impl Control {
-    /// Never ends, but with a part of it that breaks; may be dropped at any time.
+    /// Never ends; may be dropped at any time.
     pub(super) async fn run(mut self) {
         let mut known = self.known.changes();
         let mut rest = interval(REST);
