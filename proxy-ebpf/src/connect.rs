@@ -5,7 +5,8 @@ use core::net::Ipv6Addr;
 
 use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_netns_cookie, bpf_ktime_get_ns, bpf_set_retval,
+    bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_netns_cookie, bpf_ktime_get_ns,
+    bpf_set_retval,
 };
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
@@ -23,6 +24,9 @@ use crate::sock_addr::{Call, PROCEED, REFUSE};
 
 const ECONNREFUSED: i32 = 111;
 const ENOMEM: i32 = 12;
+/// Levels below the root of all cgroups. A pod is on the second or third one, or on the sixth or
+/// seventh where the node is a container itself; callers in deeper pods count as unknown.
+const DEEPEST_POD: i32 = 16;
 
 #[cgroup_sock_addr(connect4)]
 pub fn tproxy_connect4(context: SockAddrContext) -> i32 {
@@ -178,11 +182,22 @@ impl Tables for KernelMaps {
         unsafe { maps::stored(&EXEMPT, self.socket) }.is_some()
     }
 
-    /// Of the task: its cgroup says which container it is in. The socket's could be another
-    /// one, if it was handed over.
+    /// Of the task: the cgroup of its pod is above it. The socket's could be another pod's, if it
+    /// was handed over.
     #[inline(always)]
     fn caller(&self) -> Option<NamespaceNumber> {
-        // SAFETY: a helper without arguments; the entry is written as a whole, by user space.
-        unsafe { CALLERS.get(bpf_get_current_cgroup_id()) }.copied()
+        // From the top, because what is called like a pod inside of a pod is still that pod's.
+        for level in 1..=DEEPEST_POD {
+            // SAFETY: a helper that takes a plain number, and says 0 where there is no such level.
+            let cgroup = unsafe { bpf_get_current_ancestor_cgroup_id(level) };
+            if cgroup == 0 {
+                return None;
+            }
+            // SAFETY: the entry is written as a whole, by user space.
+            if let Some(namespace) = unsafe { CALLERS.get(cgroup) } {
+                return Some(*namespace);
+            }
+        }
+        None
     }
 }

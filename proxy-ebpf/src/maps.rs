@@ -39,8 +39,7 @@ pub static VIRTUAL_IPS: HashMap<Ip, u32, 65_536, { BPF_F_NO_PREALLOC as usize }>
 #[btf_map]
 pub static TARGETS: HashMap<Endpoint, Target, 65_536, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
-/// cgroup id → namespace of the pod it belongs to. Some hundred pods with a handful of
-/// cgroups each; the rest is for containers that make cgroups of their own.
+/// Id of a pod's cgroup → namespace of the pod. A node has some hundred.
 #[btf_map]
 pub static CALLERS: HashMap<u64, NamespaceNumber, 65_536, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 

@@ -1,4 +1,4 @@
-//! Which namespace a cgroup belongs to, for the hook to compare.
+//! Which namespace the pod of a cgroup is in, for the hook to compare.
 
 use std::collections::HashMap as StdHashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,7 +36,8 @@ impl Callers {
         })))
     }
 
-    /// Tasks in this very cgroup, not in those below it, are of `namespace` from now on.
+    /// Tasks in this cgroup and below are of `namespace` from now on, unless one above it says
+    /// otherwise.
     pub fn set(&self, cgroup: u64, namespace: NamespaceNumber) -> Result<(), CallersError> {
         self.lock()
             .set(cgroup, namespace)

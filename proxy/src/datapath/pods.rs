@@ -2,7 +2,7 @@
 //!
 //! # Expected flow
 //! [`attach_point`] below the mount of the node's tree, then [`PodCgroups::new`] for what it
-//! found, [`PodCgroups::follow`] in a task of its own, [`PodCgroups::changes`] to tell the
+//! found, [`PodCgroups::follow`] in a task of its own, [`PodCgroups::outermost`] to tell the
 //! hook who is who, and [`PodCgroups::find`] for a caller that the hook did not know.
 //!
 //! # Guarantees
@@ -86,7 +86,7 @@ pub enum Error {
     },
 }
 
-/// By cgroup id, that of the pod, those of its containers, and all that these made below.
+/// By cgroup id.
 pub type PodsByCgroup = HashMap<u64, PodUid>;
 
 /// The cgroups of all pods below one directory; clones share what they know.
@@ -96,7 +96,10 @@ pub struct PodCgroups(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     place: PathBuf,
+    /// Those of pods, of their containers, and all that these made below.
     known: watch::Sender<Arc<PodsByCgroup>>,
+    /// Those of pods alone.
+    outermost: watch::Sender<Arc<PodsByCgroup>>,
     strangers: Mutex<Strangers>,
     refresher: tokio::sync::Mutex<Refresher>,
     tree: Mutex<Tree>,
@@ -131,6 +134,7 @@ impl PodCgroups {
         Self(Arc::new(Shared {
             place: place.to_owned(),
             known: watch::Sender::default(),
+            outermost: watch::Sender::default(),
             strangers: Mutex::default(),
             refresher: tokio::sync::Mutex::new(Refresher {
                 not_before: Instant::now(),
@@ -182,9 +186,10 @@ impl PodCgroups {
         self.0.known.borrow().get(&cgroup).cloned()
     }
 
-    /// Tells of all cgroups whenever one is new or gone.
-    pub fn changes(&self) -> watch::Receiver<Arc<PodsByCgroup>> {
-        self.0.known.subscribe()
+    /// The outermost cgroup of each pod, which the kubelet makes before the first container.
+    /// Everything else of the pod is below it. Tells whenever one is new or gone.
+    pub fn outermost(&self) -> watch::Receiver<Arc<PodsByCgroup>> {
+        self.0.outermost.subscribe()
     }
 
     /// Walks the tree at once, and notices from then on when a pod or a container comes or
@@ -230,20 +235,11 @@ impl PodCgroups {
             source,
         })?;
         refresher.last = Some((began, refreshed.complete));
-        if let Some(pods) = refreshed.pods {
-            self.publish(refresher.remember(pods, now));
+        if let Some(found) = refreshed.found {
+            publish(&self.0.known, refresher.remember(found.all, now));
+            publish(&self.0.outermost, found.outermost);
         }
         Ok(())
-    }
-
-    fn publish(&self, pods: PodsByCgroup) {
-        self.0.known.send_if_modified(|known| {
-            let changed = **known != pods;
-            if changed {
-                *known = Arc::new(pods);
-            }
-            changed
-        });
     }
 
     fn strangers(&self) -> MutexGuard<'_, Strangers> {
@@ -251,9 +247,24 @@ impl PodCgroups {
     }
 }
 
+fn publish(place: &watch::Sender<Arc<PodsByCgroup>>, pods: PodsByCgroup) {
+    place.send_if_modified(|known| {
+        let changed = **known != pods;
+        if changed {
+            *known = Arc::new(pods);
+        }
+        changed
+    });
+}
+
+struct Found {
+    all: PodsByCgroup,
+    outermost: PodsByCgroup,
+}
+
 struct Refreshed {
     /// Unless nothing has changed.
-    pods: Option<PodsByCgroup>,
+    found: Option<Found>,
     complete: bool,
     walked: bool,
     /// Of a processor.
@@ -278,9 +289,12 @@ impl Shared {
         if updated == Updated::Stale {
             tree.walk(&self.events)?;
         }
-        let pods = || tree.pods().map(|(cgroup, pod)| (cgroup, pod.clone())).collect();
+        let found = || Found {
+            all: cloned(tree.pods()),
+            outermost: cloned(tree.outermost()),
+        };
         Ok(Refreshed {
-            pods: (updated != Updated::Unchanged).then(pods),
+            found: (updated != Updated::Unchanged).then(found),
             complete: tree.is_complete(),
             walked: updated == Updated::Stale,
             took: processor_time().saturating_sub(before),
@@ -307,6 +321,10 @@ impl Refresher {
         let all = self.seen.iter();
         all.map(|(&cgroup, (pod, _))| (cgroup, pod.clone())).collect()
     }
+}
+
+fn cloned<'a>(pods: impl Iterator<Item = (u64, &'a PodUid)>) -> PodsByCgroup {
+    pods.map(|(cgroup, pod)| (cgroup, pod.clone())).collect()
 }
 
 /// Of the calling thread. On a busy machine waiting takes much longer than working.

@@ -43,7 +43,7 @@ fn namespace_of(pod: &PodUid) -> NamespaceNumber {
 
 /// From the tree of the node to the refusal, as in an agent.
 #[test]
-fn a_new_container_is_known_to_the_hook_soon() {
+fn a_container_is_known_to_the_hook_from_its_first_moment() {
     if !node::privileged() {
         return;
     }
@@ -72,7 +72,7 @@ fn a_new_container_is_known_to_the_hook_soon() {
     let pods = PodCgroups::new(&point.path);
     let callers = datapath.callers();
     let steps = async {
-        let mut changes = pods.changes();
+        let mut changes = pods.outermost();
         let mut known = async |id| {
             let told = changes.wait_for(|pods: &Arc<PodsByCgroup>| pods.contains_key(&id));
             timeout(PATIENCE, told).await.expect("it is told of").unwrap();
@@ -82,8 +82,9 @@ fn a_new_container_is_known_to_the_hook_soon() {
         };
         for uid in [OURS, THEIRS] {
             let pod_cgroup = burstable.child(&format!("pod{uid}"));
+            known(cgroup::id(pod_cgroup.path()).unwrap()).await;
+            // Nobody can have told of it before it connects.
             let container = Pod::new(namespace.clone(), pod_cgroup.child("4f2e"));
-            known(cgroup::id(container.cgroup.path()).unwrap()).await;
             let connected = container.run(|| TcpStream::connect(address));
             if uid == OURS {
                 drop(connected.unwrap());
@@ -98,7 +99,7 @@ fn a_new_container_is_known_to_the_hook_soon() {
     agent.block_on(async {
         tokio::select! {
             () = pods.follow() => unreachable!("it never ends"),
-            () = name_callers(pods.changes(), &callers) => unreachable!("nor does this"),
+            () = name_callers(pods.outermost(), &callers) => unreachable!("nor does this"),
             () = steps => {}
         }
     });

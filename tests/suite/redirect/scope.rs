@@ -148,6 +148,31 @@ fn a_caller_of_the_same_namespace_and_an_unknown_one_are_redirected() {
     assert_eq!(scoped.refused(), 0);
 }
 
+/// Containers, and the cgroups that they make.
+#[test]
+fn all_that_is_below_the_cgroup_of_a_pod_is_of_its_namespace() {
+    if !node::privileged() {
+        return;
+    }
+    let scoped = Scoped::new();
+    let callers = scoped.hooked.datapath.callers();
+    for pod in [&scoped.ours, &scoped.theirs, &scoped.unknown] {
+        let container = pod.cgroup.child("container");
+        let nested = Pod::new(pod.namespace.clone(), container.child("nested"));
+        let check = || match callers.get(id(pod)) {
+            Some(THEIRS) => assert_refused(&nested),
+            _ => scoped.assert_redirected(&nested),
+        };
+        check();
+        // As by a kubelet that runs in a container: its pods are the outer one's.
+        if let Some(own) = callers.get(id(pod)) {
+            let other = if own == OURS { THEIRS } else { OURS };
+            callers.set(cgroup::id(container.path()).unwrap(), other).unwrap();
+            check();
+        }
+    }
+}
+
 #[test]
 fn what_is_for_everybody_is_for_callers_of_no_namespace_too() {
     if !node::privileged() {

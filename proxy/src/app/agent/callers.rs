@@ -138,7 +138,7 @@ impl Callers {
         let Some(kernel) = self.kernel.load_full() else {
             return HashSet::new();
         };
-        let cgroups = kernel.cgroups.changes().borrow().clone();
+        let cgroups = kernel.cgroups.outermost().borrow().clone();
         let known = cgroups
             .iter()
             .filter(|(cgroup, _)| kernel.callers.get(**cgroup).is_some());

@@ -16,7 +16,7 @@ use crate::datapath::{self, NamespaceNumber, Refusals, RefusedConnect};
 use crate::resolve::pods::{PodUid, Pods};
 use crate::resolve::scope::Refused;
 
-/// Pods and their containers come in bursts.
+/// Pods come in bursts.
 const BURST: Duration = Duration::from_millis(50);
 
 /// Keeps the kernel's table of callers as cgroups and pods say. Never ends by itself.
@@ -24,19 +24,20 @@ const BURST: Duration = Duration::from_millis(50);
 /// A cgroup whose pod is not known is not in it: its connections are redirected, and looked at
 /// when they have come.
 pub(super) async fn tell(cgroups: PodCgroups, node: PodTable, numbers: Numbers, callers: datapath::Callers) {
-    let (mut found, mut pods) = (cgroups.changes(), node.changes());
+    let (mut found, mut pods) = (cgroups.outermost(), node.changes());
     loop {
+        pods.mark_unchanged();
         let wanted = wanted(&found.borrow_and_update().clone(), &node.read(), &numbers);
         if let Err(error) = write(&wanted, &callers) {
             warn!(%error, "the hook does not know all callers");
         }
+        // Afterwards, so that whoever comes alone is known at once.
+        tokio::time::sleep(BURST).await;
         tokio::select! {
             Ok(()) = found.changed() => {}
             Ok(()) = pods.changed() => {}
             else => return,
         }
-        tokio::time::sleep(BURST).await;
-        pods.borrow_and_update();
     }
 }
 
@@ -54,10 +55,9 @@ fn write(
     callers: &datapath::Callers,
 ) -> Result<(), datapath::CallersError> {
     callers.retain(|cgroup, _| wanted.contains_key(&cgroup))?;
-    for (cgroup, namespace) in wanted {
-        callers.set(*cgroup, *namespace)?;
-    }
-    Ok(())
+    let set = |(cgroup, namespace): (&u64, &NamespaceNumber)| callers.set(*cgroup, *namespace);
+    // All of them, whatever becomes of one.
+    wanted.iter().map(set).fold(Ok(()), Result::and)
 }
 
 /// A pod that connects again and again, whatever it is told, must not keep this runtime busy:

@@ -244,8 +244,11 @@ async fn all_cgroups_of_pods_are_found_with_both_drivers() {
                 expected.insert(tree.id(&format!("{pod}{below}")), uid.into());
             }
         }
-        let scanned = tree.pods().scan().await.unwrap();
+        let found = tree.pods();
+        let scanned = found.scan().await.unwrap();
         assert_eq!(*scanned, expected);
+        let outermost = pods.iter().zip(UIDS).map(|(pod, uid)| (tree.id(pod), uid.into()));
+        assert_eq!(**found.outermost().borrow(), outermost.collect());
     }
 }
 
@@ -450,7 +453,7 @@ async fn new_pods_and_containers_are_told_of() {
     let [first, second, third] = cgroupfs("");
     let tree = Tree::new(&[&first]);
     let pods = tree.pods();
-    let mut changes = pods.changes();
+    let mut changes = pods.0.known.subscribe();
     let began = Instant::now();
     following(&pods, async {
         told_of(&mut changes, tree.id(&first), UIDS[0]).await;
@@ -472,12 +475,30 @@ async fn new_pods_and_containers_are_told_of() {
     );
 }
 
+/// A cgroup that is called like one of a pod is that of a pod only outside of pods.
+#[tokio::test]
+async fn a_pod_has_one_outermost_cgroup_for_as_long_as_it_is_there() {
+    let [first, second, _] = cgroupfs("");
+    let tree = Tree::new(&[&format!("{first}/4f/kubepods/pod{}", UIDS[1]), &second]);
+    let pods = tree.pods();
+    pods.scan().await.unwrap();
+    let expected = |pods: &[(&str, &str)]| {
+        let all = pods.iter().map(|(pod, uid)| (tree.id(pod), (*uid).into()));
+        all.collect::<PodsByCgroup>()
+    };
+    let both = expected(&[(&first, UIDS[0]), (&second, UIDS[1])]);
+    assert_eq!(**pods.outermost().borrow(), both);
+    tree.remove(&second);
+    pods.scan().await.unwrap();
+    assert_eq!(**pods.outermost().borrow(), expected(&[(&first, UIDS[0])]));
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_events_new_pods_are_told_of_a_second_later() {
     let [first, second, _] = cgroupfs("");
     let tree = Tree::new(&[&first]);
     let pods = tree.pods_without_events();
-    let mut changes = pods.changes();
+    let mut changes = pods.0.known.subscribe();
     following(&pods, async {
         told_of(&mut changes, tree.id(&first), UIDS[0]).await;
         let id = tree.make(&second);
@@ -497,7 +518,7 @@ async fn without_events_new_pods_are_told_of_a_second_later() {
 async fn following_goes_on_when_the_place_comes_back() {
     let tree = Tree::new(&[]);
     let pods = PodCgroups::new(&tree.path("kubepods"));
-    let mut changes = pods.changes();
+    let mut changes = pods.0.known.subscribe();
     following(&pods, async {
         let [pod, ..] = cgroupfs("");
         let id = tree.make(&pod);

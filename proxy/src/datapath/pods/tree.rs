@@ -66,10 +66,18 @@ impl Tree {
         self.complete
     }
 
-    /// The cgroups of pods.
+    /// All cgroups in which something of a pod may run.
     pub(super) fn pods(&self) -> impl Iterator<Item = (u64, &PodUid)> {
         let all = self.directories.values();
         all.filter_map(|directory| Some((directory.cgroup, directory.pod.as_ref()?)))
+    }
+
+    /// The one that the kubelet makes for each pod, above all others of it.
+    pub(super) fn outermost(&self) -> impl Iterator<Item = (u64, &PodUid)> {
+        let pod_above = |path: &Path| self.directories.get(path.parent()?)?.pod.as_ref();
+        let all = self.directories.iter();
+        all.filter(move |(path, _)| pod_above(path).is_none())
+            .filter_map(|(_, directory)| Some((directory.cgroup, directory.pod.as_ref()?)))
     }
 
     /// Forgets everything and looks at all of it.
