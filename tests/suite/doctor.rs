@@ -228,17 +228,36 @@ async fn the_accounts_of_the_chart_are_fit() {
     }
 }
 
+/// In an upgrade, a container of the old version may start again beside the settings of the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_of_another_version_are_named() {
+    let server = ApiServer::shared().await;
+    server.define(&definition()).await;
+    let namespace = server.namespace("doctor-other").await;
+    let doctor = Doctor {
+        settings: json!({"logging": {"colour": true}}),
+        ..Doctor::new(server, &namespace)
+    };
+    let output = doctor.run("healthcheck", &[]);
+    let text = text(&output);
+    assert!(
+        text.contains("warning  settings: in ") && text.contains("this version ignores logging.colour"),
+        "{text}"
+    );
+    assert!(output.status.success(), "{text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_that_are_wrong_and_kinds_that_are_not_defined_are_told() {
     let server = ApiServer::start().await;
     let namespace = server.namespace("doctor-new").await;
     let doctor = Doctor {
-        settings: json!({"tenantmode": "shared"}),
+        settings: json!({"tenantMode": "sharde"}),
         ..Doctor::new(&server, &namespace)
     };
     let text = text(&doctor.run("healthcheck", &[]));
     assert!(
-        text.contains("failed   settings: ") && text.contains("unknown field `tenantmode`"),
+        text.contains("failed   settings: ") && text.contains("unknown variant `sharde`"),
         "{text}"
     );
     assert!(

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use serde_json::Value;
-use transparent_proxy::config::kubernetes::{File, ManagedNamespacesMode, Scope};
+use transparent_proxy::config::kubernetes::{File, ManagedNamespacesMode, Read, Scope};
 use transparent_proxy::telemetry::logging::{Format, Level};
 
 use super::helm::{NAMESPACE, NEWEST, OLDEST, Rendered, Template, lint, template};
@@ -40,10 +40,12 @@ fn difference(default: &BTreeMap<String, String>, other: &BTreeMap<String, Strin
         .collect()
 }
 
-fn config(rendered: &Rendered) -> File {
+pub(super) fn config(rendered: &Rendered) -> File {
     let map = rendered.get("ConfigMap", "sap-transp-proxy-config");
     let text = map.json["data"]["config.json"].as_str().expect("a file");
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    let read = Read::text(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert_eq!(read.unknown, [""; 0], "{text}");
+    read.settings
 }
 
 #[test]
