@@ -82,6 +82,7 @@ deployment.autoscaling.tcp.vertical.maxAllowed: {}
 {{- include "transparent-proxy.scalingProblems" . -}}
 {{- include "transparent-proxy.updateProblems" . -}}
 {{- include "transparent-proxy.portProblems" . -}}
+{{- include "transparent-proxy.resourceProblems" . -}}
 {{- include "transparent-proxy.additionalCAsProblems" . -}}
 {{- if not .Values.config.helm.skipExistingResourceValidation -}}
 {{- include "transparent-proxy.clusterProblems" . -}}
@@ -152,6 +153,28 @@ config.tcp.targetPortRange: {{ $range }} is no range within 1024-65535
 {{- end -}}
 {{- with $taken }}
 config.tcp.targetPortRange: {{ $range }} contains {{ join ", " . }}, where the pods serve something else
+{{- end -}}
+{{- end }}
+
+{{/* Otherwise the API server would refuse the pods, in the middle of an installation. */}}
+{{- define "transparent-proxy.resourceProblems" -}}
+{{- $resources := .Values.deployment.resources -}}
+{{- include "transparent-proxy.excessProblems" (list "deployment.resources.http and .tcp together" (include "transparent-proxy.proxyResources" .)) -}}
+{{- range $part := list "manager" "healthcheck" -}}
+{{- include "transparent-proxy.excessProblems" (list (printf "deployment.resources.%s" $part) (include "transparent-proxy.resources" (get $resources $part))) -}}
+{{- end -}}
+{{- end }}
+
+{{/* Takes a list: where they are, requests and limits as YAML. */}}
+{{- define "transparent-proxy.excessProblems" -}}
+{{- $resources := last . | fromYaml -}}
+{{- range $resource, $measure := dict "cpu" "millicores" "memory" "bytes" -}}
+{{- $request := get $resources.requests $resource -}}
+{{- $limit := get $resources.limits $resource -}}
+{{- $measure = printf "transparent-proxy.%s" $measure -}}
+{{- if and $request $limit (gt (include $measure $request | int64) (include $measure $limit | int64)) }}
+{{ first $ }}: requests.{{ $resource }} is {{ $request }}, more than limits.{{ $resource }}, which is {{ $limit }}
+{{- end -}}
 {{- end -}}
 {{- end }}
 

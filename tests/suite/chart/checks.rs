@@ -181,6 +181,46 @@ fn ports_that_do_not_work_are_refused() {
     ]);
 }
 
+/// The API server would refuse the pods, in the middle of an installation.
+#[test]
+fn requests_above_the_limits_are_refused() {
+    let cases = [
+        // The sum of both planes counts, whatever the units.
+        (
+            "{http: {requests: {memory: 600M}}}",
+            "deployment.resources.http and .tcp together: requests.memory is 632M, more than limits.memory, which is 576M",
+        ),
+        (
+            "{http: {request: {memory: 1Gi}}}",
+            "deployment.resources.http and .tcp together: requests.memory is 1105741824, more than",
+        ),
+        (
+            "{tcp: {requests: {cpu: 2}}}",
+            "deployment.resources.http and .tcp together: requests.cpu is 2200m, more than limits.cpu, which is 500m",
+        ),
+        (
+            "{manager: {limits: {cpu: 49m}}}",
+            "deployment.resources.manager: requests.cpu is 0.05, more than limits.cpu, which is 49m",
+        ),
+        (
+            "{healthcheck: {requests: {memory: 100000000}}}",
+            "deployment.resources.healthcheck: requests.memory is 100000000, more than limits.memory, which is 96M",
+        ),
+    ];
+    for (resources, expected) in cases {
+        assert_refused(&[(&format!("deployment: {{resources: {resources}}}"), expected)]);
+    }
+    for resources in [
+        "{http: {requests: {memory: 500M}}}",
+        "{http: {requests: {memory: 4Gi}, limits: {memory: null}}}",
+        "{manager: {requests: {cpu: 500m}, limits: {cpu: 0.5}}}",
+        "{healthcheck: {requests: {memory: 1G}, limits: null}}",
+    ] {
+        let taken = template(&format!("deployment: {{resources: {resources}}}"));
+        assert_eq!(taken.err(), None, "{resources}");
+    }
+}
+
 #[test]
 fn all_mistakes_are_said_at_once() {
     let complaint = complaint(

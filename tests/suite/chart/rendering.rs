@@ -205,13 +205,13 @@ fn an_agent_gets_the_sum_of_both_planes() {
         ),
         // Units need not be the same; what is no whole number of them is bytes.
         (
-            "{http: {requests: {cpu: 1500m, memory: 0.5Gi}}, tcp: {requests: {cpu: '2', memory: 32M}, limits: {memory: null}}}",
-            r#"{"limits":{"cpu":"500m"},"requests":{"cpu":"3500m","memory":"568870912"}}"#,
+            "{http: {requests: {cpu: 1500m, memory: 0.5Gi}, limits: {cpu: 4}}, tcp: {requests: {cpu: '2', memory: 32M}, limits: {memory: null}}}",
+            r#"{"limits":{"cpu":"4100m"},"requests":{"cpu":"3500m","memory":"568870912"}}"#,
         ),
         // Some files spell it so.
         (
-            "{http: {request: {cpu: 0.3, memory: 1G}}, tcp: {request: {cpu: 0.1}, requests: {cpu: 0.2}}}",
-            r#"{"limits":{"cpu":"500m","memory":"576M"},"requests":{"cpu":"500m","memory":"1032M"}}"#,
+            "{http: {request: {cpu: 0.3, memory: 1G}, limits: {memory: 2G}}, tcp: {request: {cpu: 0.1}, requests: {cpu: 0.2}}}",
+            r#"{"limits":{"cpu":"500m","memory":"2064M"},"requests":{"cpu":"500m","memory":"1032M"}}"#,
         ),
     ];
     for (values, expected) in cases {
