@@ -147,6 +147,10 @@ deployment.autoscaling.http.horizontal.maxReplicaCount is {{ int $horizontal.max
 {{- if or (lt $first 1024) (gt $first $last) (gt $last 65535) }}
 config.tcp.targetPortRange: {{ $range }} is no range within 1024-65535
 {{- end -}}
+{{- /* https://docs.kernel.org/networking/ip-sysctl.html, ip_local_port_range; each pod has a range of its own, and this is what it begins with. */ -}}
+{{- if and (le $first 60999) (ge $last 32768) }}
+config.tcp.targetPortRange: {{ $range }} overlaps 32768-60999, out of which the kernel takes the ports of outgoing connections: a destination could find its port in use
+{{- end -}}
 {{- $taken := list -}}
 {{- range $port := list 8080 8081 9494 9495 -}}
 {{- if and (le $first $port) (ge $last $port) }}{{ $taken = append $taken $port }}{{ end -}}

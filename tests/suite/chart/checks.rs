@@ -175,10 +175,30 @@ fn ports_that_do_not_work_are_refused() {
             "8081-9494 contains 8081, 9494, where the pods serve something else",
         ),
         (
+            "config: {tcp: {targetPortRange: 30000-32768}}",
+            "30000-32768 overlaps 32768-60999, out of which the kernel takes the ports of outgoing connections",
+        ),
+        (
+            "config: {tcp: {targetPortRange: 60999-65535}}",
+            "60999-65535 overlaps 32768-60999",
+        ),
+        (
+            "config: {tcp: {targetPortRange: 20000-65000}}",
+            "20000-65000 overlaps 32768-60999",
+        ),
+        (
             "config: {tcp: {targetPortRange: any}}",
             "/config/tcp/targetPortRange",
         ),
     ]);
+}
+
+#[test]
+fn ports_beside_those_of_outgoing_connections_are_taken() {
+    for range in ["1024-8079", "9496-32767", "61000-65535"] {
+        let taken = template(&format!("config: {{tcp: {{targetPortRange: {range}}}}}"));
+        assert_eq!(taken.err(), None, "{range}");
+    }
 }
 
 /// The API server would refuse the pods, in the middle of an installation.
