@@ -92,6 +92,32 @@ fn kubernetes_knows_every_field() {
     }
 }
 
+/// YAML without quotes has numbers, truths and nothings among the names that Kubernetes allows.
+#[test]
+fn names_are_text_whatever_they_look_like() {
+    for name in ["4711", "1e3", "true", "null"] {
+        let template = Template {
+            release: name,
+            namespace: name,
+            ..Template::default()
+        };
+        let values = format!(
+            "{{additionalCAs: {{secretName: '{name}', secretKey: '{name}', secretNamespace: '{name}'}}, \
+             config: {{clusterDomain: '{name}', integration: {{secrets: {{namespaces: ['{name}0']}}}}}}, \
+             deployment: {{image: {{registry: '', repository: '1', tag: '2', pullSecret: '{name}'}}, \
+             replicas: {{manager: 2}}, networkPolicy: {{enabled: true}}}}}}"
+        );
+        let rendered = template.values(&values).unwrap();
+        for object in &rendered.objects {
+            let read = object.as_kubernetes_reads_it();
+            if object.kind() != "CustomResourceDefinition" {
+                pretty_assert(&object.id(), &object.json, &read);
+            }
+        }
+        config(&rendered);
+    }
+}
+
 fn pretty_assert(what: &str, ours: &Value, read: &Value) {
     assert!(ours == read, "{what}\nrendered {ours:#}\nread {read:#}");
 }
