@@ -200,9 +200,10 @@ additionalCAs.secretKey is missing: it names the key in the Secret {{ $cas.secre
 {{- $namespace := include "transparent-proxy.additionalCAsNamespace" $ -}}
 {{- $secret := lookup "v1" "Secret" $namespace .secretName -}}
 {{- $certificates := get ($secret.data | default dict) .secretKey | b64dec -}}
+{{- /* A sequence of that size in DER begins with MI in base64. */ -}}
 {{- if not $secret }}
 additionalCAs.secretName: the Secret {{ .secretName }} does not exist in {{ $namespace }}
-{{- else if not (contains "-----BEGIN CERTIFICATE-----" $certificates) }}
+{{- else if not (regexMatch "-----BEGIN CERTIFICATE-----\\s+MI[A-Za-z0-9+/=\\s]+-----END CERTIFICATE-----" $certificates) }}
 additionalCAs.secretKey: {{ .secretKey }} in the Secret {{ .secretName }} contains no certificate in PEM
 {{- end -}}
 {{- end -}}
