@@ -234,10 +234,14 @@ fn an_agent_gets_the_sum_of_both_planes() {
             "{http: {requests: {cpu: 1500m, memory: 0.5Gi}, limits: {cpu: 4}}, tcp: {requests: {cpu: '2', memory: 32M}, limits: {memory: null}}}",
             r#"{"limits":{"cpu":"4100m"},"requests":{"cpu":"3500m","memory":"568870912"}}"#,
         ),
-        // Some files spell it so.
+        // Some files spell it so. Which of both wins where `requests` says the default is in the README.
         (
             "{http: {request: {cpu: 0.3, memory: 1G}, limits: {memory: 2G}}, tcp: {request: {cpu: 0.1}, requests: {cpu: 0.2}}}",
             r#"{"limits":{"cpu":"500m","memory":"2064M"},"requests":{"cpu":"500m","memory":"1032M"}}"#,
+        ),
+        (
+            "{http: {request: {cpu: 0.3}, requests: {cpu: 0.2}}, tcp: {request: {memory: 16M}, requests: {memory: 32M}}}",
+            r#"{"limits":{"cpu":"500m","memory":"576M"},"requests":{"cpu":"350m","memory":"272M"}}"#,
         ),
     ];
     for (values, expected) in cases {
