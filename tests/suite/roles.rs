@@ -67,7 +67,7 @@ fn logs_are_text_where_that_is_wanted() {
     let text = fs::read_to_string(crate::harness::binary::log_folder().join("roles-text.log")).unwrap();
     assert!(
         text.lines()
-            .any(|line| line.contains(" INFO ") && line.contains("starting")),
+            .any(|line| line.contains("  INFO healthcheck starting version=")),
         "{text}"
     );
     assert!(!text.contains('\u{1b}'), "{text}");
