@@ -14,11 +14,12 @@ use transparent_proxy::api::destination::{Destination, definition};
 use transparent_proxy::api::labels;
 use transparent_proxy::telemetry::registry::{Exposition, strict};
 
+use crate::harness::account::{self, Account};
 use crate::harness::api_server::ApiServer;
 use crate::harness::role::{Role, Running};
 use crate::harness::{tcp, wait};
 
-/// An installation without any component but this one.
+/// An installation without any component but this one, with the rights that the chart gives it.
 struct Installation {
     client: Client,
     /// Its namespace.
@@ -28,6 +29,8 @@ struct Installation {
     unmanaged: String,
     pages: SocketAddr,
     role: Running,
+    /// Its file is read at start only, but belongs to it.
+    _account: Account,
 }
 
 impl Installation {
@@ -44,8 +47,9 @@ impl Installation {
             "metrics": {"enabled": true},
             "logging": {"level": "trace"},
         });
+        let account = Account::of_chart(server, &namespace, account::HEALTHCHECK).await;
         let role = Role::new("healthcheck", name, &settings)
-            .env("KUBECONFIG", server.kubeconfig())
+            .env("KUBECONFIG", account.instead_of(&server.kubeconfig()))
             .option("--namespace", &namespace)
             .option("--listen", pages.to_string())
             .option("--agent-probes", agents.to_string())
@@ -58,6 +62,7 @@ impl Installation {
             unmanaged,
             pages,
             role,
+            _account: account,
         }
     }
 
