@@ -10,6 +10,7 @@ mod page;
 mod pods;
 mod server;
 mod status;
+mod wanted;
 
 pub use self::server::serve;
 
@@ -37,6 +38,8 @@ const WORRYING_SILENCE: Duration = Duration::from_mins(5);
 #[derive(Debug)]
 pub struct Installation {
     pods: Reader<Pod>,
+    /// How many nodes want an agent; nothing where there are to be none.
+    wanted: Reader<usize>,
     services: Reader<Plane>,
     destinations: Reader<Row>,
     /// Those that are managed; none where all are.
@@ -65,6 +68,8 @@ impl Installation {
         let mut tasks = Vec::new();
         let namespace = &config.namespace;
         let pods = Query::new(Api::namespaced(client.clone(), namespace), "pods").labels(labels::COMPONENT);
+        let wanted = Query::new(Api::namespaced(client.clone(), namespace), "daemonsets")
+            .fields(format!("metadata.name={}", wanted::AGENTS));
         let services = Query::new(Api::namespaced(client.clone(), namespace), "services").labels(format!(
             "{}={},{}={namespace}",
             labels::MANAGED_BY,
@@ -79,6 +84,7 @@ impl Installation {
         });
         let installation = Self {
             pods: started(&mut tasks, pods.start(watches, Pod::of, |_| {})),
+            wanted: started(&mut tasks, wanted.start(watches, wanted::nodes, |_| {})),
             services: started(
                 &mut tasks,
                 services.start(watches, |service| Some(Plane::of(&service)), |_| {}),
@@ -106,7 +112,9 @@ impl Installation {
     async fn status(&self) -> Option<Status> {
         let pods = self.pods()?;
         let hooks = self.hooks.of(&pods).await;
-        Some(Status::of(&pods, &hooks, self.used()?, self.silence()))
+        let used = self.used().filter(|_| self.wanted.is_synced())?;
+        let wanted = self.wanted.all().first().map(|(_, nodes)| **nodes);
+        Some(Status::of(&pods, wanted, &hooks, used, self.silence()))
     }
 
     fn destinations(&self) -> Option<Destinations> {

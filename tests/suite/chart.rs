@@ -4,6 +4,7 @@ mod checks;
 mod helm;
 mod known;
 mod lifecycle;
+mod nulls;
 mod objects;
 mod readme;
 mod rendering;

@@ -8,6 +8,7 @@ mod idle;
 mod leadership;
 mod memory;
 mod namespaces;
+mod rights;
 mod secrets;
 mod services;
 

@@ -1,19 +1,18 @@
 //! `doctor` for roles on Kubernetes: rights in front of a real API server, the hook on this machine.
 
-use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, ObjectMeta, PostParams};
 use serde_json::{Value, json};
 use transparent_proxy::api::destination::definition;
 use transparent_proxy::datapath::cgroup::{self, Mount};
 
+use crate::harness::account::{self, Account};
 use crate::harness::api_server::ApiServer;
+use crate::harness::binary;
 use crate::harness::node::privileged;
-use crate::harness::{binary, peers, wait};
 
 struct Doctor {
     folder: tempfile::TempDir,
@@ -53,23 +52,8 @@ impl Doctor {
             .expect("transparent-proxy starts")
     }
 
-    /// As a service account of the namespace.
-    async fn with_account(mut self, server: &ApiServer, account: &str) -> Self {
-        let accounts: Api<ServiceAccount> = Api::namespaced(server.client().await, &self.namespace);
-        let request = TokenRequest {
-            spec: TokenRequestSpec::default(),
-            ..TokenRequest::default()
-        };
-        let token = accounts
-            .create_token_request(account, &PostParams::default(), &request)
-            .await
-            .expect("a token");
-        let text = std::fs::read_to_string(server.kubeconfig()).expect("a kubeconfig");
-        let mut file: Value = serde_json::from_str(&text).expect("it is JSON");
-        file["users"][0]["user"]["token"] = token.status.expect("it was made").token.into();
-        let path = self.folder.path().join("kubeconfig");
-        std::fs::write(&path, file.to_string()).expect("a kubeconfig");
-        self.kubeconfig = path;
+    fn with_account(mut self, account: &Account) -> Self {
+        self.kubeconfig = account.instead_of(&self.kubeconfig);
         self
     }
 }
@@ -89,35 +73,6 @@ async fn nobody(server: &ApiServer, namespace: &str) -> &'static str {
         .await
         .expect("an account");
     "nobody"
-}
-
-/// The accounts of the chart with their rights.
-fn apply_rights_of_chart(server: &ApiServer, namespace: &str) {
-    let chart = binary::tests_folder().join("../charts/transparent-proxy");
-    let parts = ["agent/rbac", "manager/rbac", "healthcheck/rbac", "secrets-rbac"];
-    let shown = parts
-        .iter()
-        .flat_map(|part| ["--show-only".to_owned(), format!("templates/{part}.yaml")]);
-    let rendered = Command::new(peers::path("helm"))
-        .args(["template", "transparent-proxy", "--namespace", namespace])
-        .args(["--kube-version", "v1.33.0"])
-        .args(["--set", "config.managedNamespacesMode=labelSelector"])
-        .args(shown)
-        .arg(chart)
-        .output()
-        .expect("helm");
-    assert!(rendered.status.success(), "{rendered:?}");
-    let mut apply = Command::new(peers::path("kubectl"))
-        .args(["apply", "--filename", "-"])
-        .env("KUBECONFIG", server.kubeconfig())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("kubectl");
-    let mut input = apply.stdin.take().expect("its input is piped");
-    input.write_all(&rendered.stdout).expect("it reads");
-    drop(input);
-    assert!(wait::exit(&mut apply).success());
 }
 
 /// A cgroup with one for pods in it, and nobody inside.
@@ -183,8 +138,8 @@ async fn whatever_is_not_allowed_is_named() {
         settings: json!({"secrets": {"namespaces": ["shop"]}}),
         ..Doctor::new(server, &namespace)
     };
-    let account = nobody(server, &namespace).await;
-    let output = doctor.with_account(server, account).await.run("fallback", &[]);
+    let account = Account::of(server, &namespace, nobody(server, &namespace).await).await;
+    let output = doctor.with_account(&account).run("fallback", &[]);
     assert_eq!(output.status.code(), Some(1));
     let text = text(&output);
     for line in [
@@ -205,27 +160,38 @@ async fn the_accounts_of_the_chart_are_fit() {
     let server = ApiServer::shared().await;
     server.define(&definition()).await;
     let namespace = server.namespace("doctor-chart").await;
-    apply_rights_of_chart(server, &namespace);
     for (role, account) in [
-        ("fallback", "sap-transp-proxy-service-account"),
-        ("manager", "sap-transp-proxy-manager-service-account"),
-        ("healthcheck", "sap-transp-proxy-healthcheck-service-account"),
+        ("fallback", account::PROXY),
+        ("manager", account::MANAGER),
+        ("healthcheck", account::HEALTHCHECK),
     ] {
         let doctor = Doctor {
             settings: json!({"managedNamespacesMode": "labelSelector"}),
             ..Doctor::new(server, &namespace)
         };
-        let doctor = doctor.with_account(server, account).await;
-        // The API server watches its own roles.
-        wait::until_equal("what is wrong", &String::new(), || {
-            let output = doctor.run(role, &[]);
-            if output.status.success() {
-                String::new()
-            } else {
-                text(&output)
-            }
-        });
+        let account = Account::of_chart(server, &namespace, account).await;
+        let output = doctor.with_account(&account).run(role, &[]);
+        assert!(output.status.success(), "{}", text(&output));
     }
+}
+
+/// In an upgrade, a container of the old version may start again beside the settings of the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_of_another_version_are_named() {
+    let server = ApiServer::shared().await;
+    server.define(&definition()).await;
+    let namespace = server.namespace("doctor-other").await;
+    let doctor = Doctor {
+        settings: json!({"logging": {"colour": true}}),
+        ..Doctor::new(server, &namespace)
+    };
+    let output = doctor.run("healthcheck", &[]);
+    let text = text(&output);
+    assert!(
+        text.contains("warning  settings: in ") && text.contains("this version ignores logging.colour"),
+        "{text}"
+    );
+    assert!(output.status.success(), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,12 +199,12 @@ async fn settings_that_are_wrong_and_kinds_that_are_not_defined_are_told() {
     let server = ApiServer::start().await;
     let namespace = server.namespace("doctor-new").await;
     let doctor = Doctor {
-        settings: json!({"tenantmode": "shared"}),
+        settings: json!({"tenantMode": "sharde"}),
         ..Doctor::new(&server, &namespace)
     };
     let text = text(&doctor.run("healthcheck", &[]));
     assert!(
-        text.contains("failed   settings: ") && text.contains("unknown field `tenantmode`"),
+        text.contains("failed   settings: ") && text.contains("unknown variant `sharde`"),
         "{text}"
     );
     assert!(

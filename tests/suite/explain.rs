@@ -66,6 +66,7 @@ fn agent() -> Agent {
             silent_seconds: 1,
             problem: None,
         },
+        namespace_label: None,
     }
 }
 

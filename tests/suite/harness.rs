@@ -1,5 +1,6 @@
 //! What the tests are written with.
 
+pub mod account;
 pub mod agent;
 pub mod api_server;
 pub mod binary;

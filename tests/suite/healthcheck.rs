@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
+use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, Resource};
@@ -13,11 +14,12 @@ use transparent_proxy::api::destination::{Destination, definition};
 use transparent_proxy::api::labels;
 use transparent_proxy::telemetry::registry::{Exposition, strict};
 
+use crate::harness::account::{self, Account};
 use crate::harness::api_server::ApiServer;
 use crate::harness::role::{Role, Running};
 use crate::harness::{tcp, wait};
 
-/// An installation without any component but this one.
+/// An installation without any component but this one, with the rights that the chart gives it.
 struct Installation {
     client: Client,
     /// Its namespace.
@@ -27,6 +29,8 @@ struct Installation {
     unmanaged: String,
     pages: SocketAddr,
     role: Running,
+    /// Its file is read at start only, but belongs to it.
+    _account: Account,
 }
 
 impl Installation {
@@ -43,8 +47,9 @@ impl Installation {
             "metrics": {"enabled": true},
             "logging": {"level": "trace"},
         });
+        let account = Account::of_chart(server, &namespace, account::HEALTHCHECK).await;
         let role = Role::new("healthcheck", name, &settings)
-            .env("KUBECONFIG", server.kubeconfig())
+            .env("KUBECONFIG", account.instead_of(&server.kubeconfig()))
             .option("--namespace", &namespace)
             .option("--listen", pages.to_string())
             .option("--agent-probes", agents.to_string())
@@ -57,6 +62,7 @@ impl Installation {
             unmanaged,
             pages,
             role,
+            _account: account,
         }
     }
 
@@ -121,6 +127,30 @@ impl Installation {
         }});
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         pods.patch_status(pod, &PatchParams::default(), &Patch::Merge(status))
+            .await
+            .expect("the status is set");
+    }
+
+    /// As its controller leaves it that has counted the nodes.
+    async fn daemon_set(&self, name: &str, nodes: u32) {
+        let labels = json!({"app": name});
+        let set = json!({
+            "metadata": {"name": name},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {"containers": [{"name": "c", "image": "none"}]},
+                },
+            },
+        });
+        self.create::<DaemonSet>(&self.namespace, set).await;
+        let status = json!({"status": {
+            "observedGeneration": 1, "desiredNumberScheduled": nodes,
+            "currentNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0,
+        }});
+        let sets: Api<DaemonSet> = Api::namespaced(self.client.clone(), &self.namespace);
+        sets.patch_status(name, &PatchParams::default(), &Patch::Merge(status))
             .await
             .expect("the status is set");
     }
@@ -263,6 +293,27 @@ async fn status_says_how_the_pods_and_their_hooks_are() {
     no_library_told_details(&all.role.log());
 }
 
+/// Nobody makes pods here, as where a quota or an admission forbids them.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_want_an_agent_and_have_none_are_counted() {
+    let server = ApiServer::shared().await;
+    let all = Installation::start(server, "health-agents").await;
+    let manager = ("ReplicaSet", "sap-transp-proxy-manager");
+    all.pod("manager", manager, "node-1", [10, 0, 0, 1].into(), true)
+        .await;
+    all.pod("http-proxy", agent(), "node-1", FIRST, true).await;
+    all.service("my-dest", "http").await;
+    all.daemon_set("sap-transp-proxy", 3).await;
+    all.daemon_set("other", 9).await;
+    let ok = json!({"Status": "ok"});
+    let message = "2 of 3 nodes have no agent pod, so their connections take the detour of the Services";
+    all.until_status_is(&json!({"Status": "warning", "Components": {
+        "sap-transp-proxy-http": {"Status": "warning", "Message": message},
+        "sap-transp-proxy-tcp": ok,
+        "sap-transp-proxy-manager": ok,
+    }}));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn destination_resources_are_told_and_counted_where_they_are_managed() {
     let server = ApiServer::shared().await;
@@ -354,11 +405,13 @@ async fn what_was_known_last_is_told_while_the_api_server_is_away() {
     let all = Installation::start(&server, "health-away").await;
     all.destination(&all.managed, "a", None).await;
     wait::until("it is listed", || all.page("/destinationCRs").contains("\"a\""));
+    let is_ready = || tcp::get(all.role.probes(), "/readyz").ends_with("ready\n");
+    wait::until("everything is listed", is_ready);
     server.kill();
     all.role
         .line("the watch notices", |line| line["msg"] == "watch failed");
     assert!(all.page("/destinationCRs").contains("\"a\""));
-    assert!(tcp::get(all.role.probes(), "/readyz").ends_with("ready\n"));
+    assert!(is_ready());
     server.restart().await;
     all.destination(&all.managed, "b", None).await;
     wait::until("the new one is listed, too", || {

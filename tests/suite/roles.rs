@@ -49,6 +49,16 @@ fn logs_are_objects_on_standard_output() {
     assert!(log.iter().any(|line| line["msg"] == "stopping"), "{log:?}");
 }
 
+/// An upgrade changes the settings in place, before the pods are replaced.
+#[test]
+fn settings_that_only_a_newer_version_knows_keep_nobody_from_working() {
+    let settings = json!({"logging": {"level": "info", "colour": "red"}, "pace": 1});
+    let mut running = role("roles-newer-settings", &settings).start();
+    let line = running.line("they are named", |line| line["level"] == "warn");
+    assert_eq!(line["keys"], "logging.colour, pace");
+    assert_eq!(running.stop().code(), Some(0));
+}
+
 #[test]
 fn logs_are_text_where_that_is_wanted() {
     let settings = json!({"logging": {"format": "console", "level": "DEBUG"}});
@@ -57,7 +67,7 @@ fn logs_are_text_where_that_is_wanted() {
     let text = fs::read_to_string(crate::harness::binary::log_folder().join("roles-text.log")).unwrap();
     assert!(
         text.lines()
-            .any(|line| line.contains(" INFO ") && line.contains("starting")),
+            .any(|line| line.contains("  INFO healthcheck starting version=")),
         "{text}"
     );
     assert!(!text.contains('\u{1b}'), "{text}");

@@ -82,6 +82,7 @@ deployment.autoscaling.tcp.vertical.maxAllowed: {}
 {{- include "transparent-proxy.scalingProblems" . -}}
 {{- include "transparent-proxy.updateProblems" . -}}
 {{- include "transparent-proxy.portProblems" . -}}
+{{- include "transparent-proxy.resourceProblems" . -}}
 {{- include "transparent-proxy.additionalCAsProblems" . -}}
 {{- if not .Values.config.helm.skipExistingResourceValidation -}}
 {{- include "transparent-proxy.clusterProblems" . -}}
@@ -146,12 +147,38 @@ deployment.autoscaling.http.horizontal.maxReplicaCount is {{ int $horizontal.max
 {{- if or (lt $first 1024) (gt $first $last) (gt $last 65535) }}
 config.tcp.targetPortRange: {{ $range }} is no range within 1024-65535
 {{- end -}}
+{{- /* https://docs.kernel.org/networking/ip-sysctl.html, ip_local_port_range; each pod has a range of its own, and this is what it begins with. */ -}}
+{{- if and (le $first 60999) (ge $last 32768) }}
+config.tcp.targetPortRange: {{ $range }} overlaps 32768-60999, out of which the kernel takes the ports of outgoing connections: a destination could find its port in use
+{{- end -}}
 {{- $taken := list -}}
 {{- range $port := list 8080 8081 9494 9495 -}}
 {{- if and (le $first $port) (ge $last $port) }}{{ $taken = append $taken $port }}{{ end -}}
 {{- end -}}
 {{- with $taken }}
 config.tcp.targetPortRange: {{ $range }} contains {{ join ", " . }}, where the pods serve something else
+{{- end -}}
+{{- end }}
+
+{{/* Otherwise the API server would refuse the pods, in the middle of an installation. */}}
+{{- define "transparent-proxy.resourceProblems" -}}
+{{- $resources := .Values.deployment.resources -}}
+{{- include "transparent-proxy.excessProblems" (list "deployment.resources.http and .tcp together" (include "transparent-proxy.proxyResources" .)) -}}
+{{- range $part := list "manager" "healthcheck" -}}
+{{- include "transparent-proxy.excessProblems" (list (printf "deployment.resources.%s" $part) (include "transparent-proxy.resources" (get $resources $part))) -}}
+{{- end -}}
+{{- end }}
+
+{{/* Takes a list: where they are, requests and limits as YAML. */}}
+{{- define "transparent-proxy.excessProblems" -}}
+{{- $resources := last . | fromYaml -}}
+{{- range $resource, $measure := dict "cpu" "millicores" "memory" "bytes" -}}
+{{- $request := get $resources.requests $resource -}}
+{{- $limit := get $resources.limits $resource -}}
+{{- $measure = printf "transparent-proxy.%s" $measure -}}
+{{- if and $request $limit (gt (include $measure $request | int64) (include $measure $limit | int64)) }}
+{{ first $ }}: requests.{{ $resource }} is {{ $request }}, more than limits.{{ $resource }}, which is {{ $limit }}
+{{- end -}}
 {{- end -}}
 {{- end }}
 
@@ -173,9 +200,10 @@ additionalCAs.secretKey is missing: it names the key in the Secret {{ $cas.secre
 {{- $namespace := include "transparent-proxy.additionalCAsNamespace" $ -}}
 {{- $secret := lookup "v1" "Secret" $namespace .secretName -}}
 {{- $certificates := get ($secret.data | default dict) .secretKey | b64dec -}}
+{{- /* A sequence of that size in DER begins with MI in base64. */ -}}
 {{- if not $secret }}
 additionalCAs.secretName: the Secret {{ .secretName }} does not exist in {{ $namespace }}
-{{- else if not (contains "-----BEGIN CERTIFICATE-----" $certificates) }}
+{{- else if not (regexMatch "-----BEGIN CERTIFICATE-----\\s+MI[A-Za-z0-9+/=\\s]+-----END CERTIFICATE-----" $certificates) }}
 additionalCAs.secretKey: {{ .secretKey }} in the Secret {{ .secretName }} contains no certificate in PEM
 {{- end -}}
 {{- end -}}

@@ -6,7 +6,7 @@ apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata:
   name: {{ index . 1 }}
-  namespace: {{ $context.Release.Namespace }}
+  namespace: {{ $context.Release.Namespace | quote }}
   labels: {{- include "transparent-proxy.labels" $part | nindent 4 }}
 spec:
   maxUnavailable: 1

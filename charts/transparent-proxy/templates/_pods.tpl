@@ -12,7 +12,7 @@ annotations: {{- merge $checksum $context.Values.deployment.podAnnotations | toY
 enableServiceLinks: false
 {{- with .Values.deployment.image.pullSecret }}
 imagePullSecrets:
-  - name: {{ . }}
+  - name: {{ . | quote }}
 {{- end }}
 {{- if ne (int64 .Values.deployment.priority.value) 0 }}
 priorityClassName: {{ include "transparent-proxy.priorityClass" . }}
@@ -82,9 +82,9 @@ topologySpreadConstraints:
 {{- $image := .Values.deployment.image -}}
 {{- $name := list $image.registry $image.repository | compact | join "/" -}}
 {{- if $image.digest -}}
-image: {{ $name }}@{{ $image.digest }}
+image: {{ printf "%s@%s" $name $image.digest | quote }}
 {{- else -}}
-image: {{ $name }}:{{ $image.tag | default .Chart.AppVersion }}
+image: {{ printf "%s:%s" $name ($image.tag | default .Chart.AppVersion) | quote }}
 {{- end }}
 imagePullPolicy: {{ $image.pullPolicy }}
 {{- end }}

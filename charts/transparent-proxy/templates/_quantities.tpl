@@ -33,7 +33,8 @@
 
 {{/*
 What a plane of the proxy requests. Some files say `request` instead of `requests`; that counts
-unless `requests` says something else than the default. Takes a list: context, plane, cpu or memory.
+unless `requests` says something else than the default, since nobody can tell here whether a file says the
+default too. Takes a list: context, plane, cpu or memory.
 */}}
 {{- define "transparent-proxy.request" -}}
 {{- $plane := index (first .).Values.deployment.resources (index . 1) -}}

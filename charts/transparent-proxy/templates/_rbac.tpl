@@ -6,7 +6,7 @@ kind: ServiceAccount
 automountServiceAccountToken: false
 metadata:
   name: {{ index . 1 }}
-  namespace: {{ $context.Release.Namespace }}
+  namespace: {{ $context.Release.Namespace | quote }}
   labels: {{- include "transparent-proxy.labels" (list $context (last .)) | nindent 4 }}
 {{- end }}
 
@@ -20,7 +20,7 @@ kind: {{ $kind }}{{ $suffix }}
 metadata:
   name: {{ $.role }}
   {{- with $.namespace }}
-  namespace: {{ . }}
+  namespace: {{ . | quote }}
   {{- end }}
   labels: {{- include "transparent-proxy.labels" (list $.context $.part) | nindent 4 }}
   {{- with $.annotations }}
@@ -35,7 +35,7 @@ subjects:
   {{- range $.accounts }}
   - kind: ServiceAccount
     name: {{ . }}
-    namespace: {{ $.context.Release.Namespace }}
+    namespace: {{ $.context.Release.Namespace | quote }}
   {{- end }}
 {{- else }}
 rules: {{- $.rules | nindent 2 }}

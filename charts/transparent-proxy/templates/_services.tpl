@@ -5,7 +5,7 @@ apiVersion: v1
 kind: Service
 metadata:
   name: {{ .name }}
-  namespace: {{ .context.Release.Namespace }}
+  namespace: {{ .context.Release.Namespace | quote }}
   labels: {{- include "transparent-proxy.labels" $part | nindent 4 }}
 spec:
   {{- if .headless }}

@@ -53,6 +53,9 @@ pub struct Agent {
     /// Of the hook; none before the first one, or where the hook is off.
     pub self_test: Option<SelfTest>,
     pub api_server: ApiServer,
+    /// What namespaces must be labelled with whose resources count; none where all do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_label: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

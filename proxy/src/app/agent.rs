@@ -230,6 +230,7 @@ impl<'a> Agent<'a> {
             node: self.arguments.node.clone(),
             pod: self.arguments.cluster.pod.clone(),
             fallback: self.arguments.fallback,
+            installation: self.arguments.cluster.namespace.clone(),
             secret_namespaces: namespaces.into_iter().collect(),
             settings: Arc::clone(&self.settings),
             hook: self.hook.clone(),

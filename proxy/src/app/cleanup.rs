@@ -4,10 +4,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, Resource as _};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -38,6 +40,13 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Services in one answer.
 const PAGE: u32 = 250;
 
+/// So many are removed at the same time.
+const AT_ONCE: usize = 16;
+
+/// Others take the Lease over that was not renewed for 15 seconds, and its holder has stopped to
+/// write before.
+const LEASE_EXPIRES: Duration = Duration::from_secs(16);
+
 pub fn run(arguments: &cli::InCluster) -> anyhow::Result<ExitCode> {
     in_cluster::run(COMPONENT, arguments, |_: File| clean(arguments))
 }
@@ -57,6 +66,26 @@ async fn clean(arguments: &cli::InCluster) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whose, and when.
+type Renewal = (Option<String>, Option<MicroTime>);
+
+/// For how long a Lease was not renewed. By the clock of this process: nobody's wall clock matters.
+#[derive(Default)]
+struct Silence(Option<(Renewal, Instant)>);
+
+impl Silence {
+    /// Whether that is so long that nobody holds it.
+    fn lasts(&mut self, renewal: Renewal) -> bool {
+        match &self.0 {
+            Some((last, since)) if *last == renewal => since.elapsed() >= LEASE_EXPIRES,
+            _ => {
+                self.0 = Some((renewal, Instant::now()));
+                false
+            }
+        }
+    }
 }
 
 struct Cleanup<'a> {
@@ -98,14 +127,35 @@ impl Cleanup<'_> {
         let params = ListParams::default()
             .labels(&selector)
             .fields("status.phase!=Failed,status.phase!=Succeeded");
+        let mut lease = Silence::default();
         loop {
-            let left = self.patiently(|| pods.list(&params)).await?.items.len();
-            if left == 0 {
+            let left = self.patiently(|| pods.list(&params)).await?.items;
+            if left.is_empty() {
                 info!("no pod of the manager is left");
                 return Ok(());
             }
-            self.wait(left, "pods of the manager are left").await?;
+            let all_end = left.iter().all(|pod| pod.meta().deletion_timestamp.is_some());
+            if all_end && lease.lasts(self.renewal().await?) {
+                warn!(
+                    left = left.len(),
+                    "pods of the manager do not end, perhaps their nodes are gone; none of them leads any more"
+                );
+                return Ok(());
+            }
+            self.wait(left.len(), "pods of the manager are left").await?;
         }
+    }
+
+    /// The last one of the manager's Lease, if there is any.
+    async fn renewal(&self) -> anyhow::Result<Renewal> {
+        let leases = self.leases();
+        let lease = self.patiently(|| leases.get_opt(MANAGER)).await?;
+        let spec = lease.and_then(|lease| lease.spec).unwrap_or_default();
+        Ok((spec.holder_identity, spec.renew_time))
+    }
+
+    fn leases(&self) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), self.namespace)
     }
 
     async fn remove_services(&self) -> anyhow::Result<()> {
@@ -127,15 +177,12 @@ impl Cleanup<'_> {
             }
             // Those with a finalizer take their time.
             self.wait(left.len(), "Services are left").await?;
-            for service in &left {
-                removed += u32::from(self.remove(service).await?);
-            }
+            removed += self.remove_all(&left).await?;
         }
     }
 
     async fn remove_lease(&self) -> anyhow::Result<()> {
-        let leases: Api<Lease> = Api::namespaced(self.client.clone(), self.namespace);
-        let params = DeleteParams::default();
+        let (leases, params) = (self.leases(), DeleteParams::default());
         match self.patiently(|| leases.delete(MANAGER, &params)).await {
             Ok(_) => info!("the manager's Lease is removed"),
             Err(error) if error.is_not_found() => {}
@@ -144,16 +191,32 @@ impl Cleanup<'_> {
         Ok(())
     }
 
-    /// Whether it was there.
+    /// How many of them were there.
+    async fn remove_all(&self, services: &[Metadata<Service>]) -> anyhow::Result<usize> {
+        let removals = stream::iter(services).map(|service| self.remove(service));
+        let removals = removals.buffer_unordered(AT_ONCE);
+        removals
+            .try_fold(0, async |removed, was_there| Ok(removed + usize::from(was_there)))
+            .await
+    }
+
+    /// Whether it was there, as it was seen: what somebody has put in its place since is theirs.
     async fn remove(&self, service: &Metadata<Service>) -> anyhow::Result<bool> {
         let meta = service.meta();
         let name = meta.name.as_deref().unwrap_or_default();
         let namespace = meta.namespace.as_deref().unwrap_or_default();
         let services: Api<Service> = Api::namespaced(self.client.clone(), namespace);
-        let params = DeleteParams::default();
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                resource_version: meta.resource_version.clone(),
+                uid: meta.uid.clone(),
+            }),
+            ..DeleteParams::default()
+        };
         match self.patiently(|| services.delete(name, &params)).await {
             Ok(_) => Ok(true),
-            Err(error) if error.is_not_found() => Ok(false),
+            // Where it is still there and still ours, the next look finds it.
+            Err(error) if error.is_not_found() || error.is_conflict() => Ok(false),
             Err(error) => Err(error).with_context(|| format!("{namespace}/{name}")),
         }
     }
@@ -181,5 +244,32 @@ impl Cleanup<'_> {
         info!(left, "{what}");
         sleep(LOOK).await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::Timestamp;
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_holds_a_lease_that_was_not_renewed_for_long() {
+        let renewed = |second| {
+            let time = Timestamp::from_second(second).unwrap();
+            (Some("manager-1".to_owned()), Some(MicroTime(time)))
+        };
+        let mut silence = Silence::default();
+        for second in 0..30 {
+            assert!(!silence.lasts(renewed(second)), "{second}");
+            advance(Duration::from_secs(1)).await;
+        }
+        advance(LEASE_EXPIRES).await;
+        assert!(silence.lasts(renewed(29)));
+        assert!(!silence.lasts(renewed(30)), "somebody has it");
+        assert!(!silence.lasts((None, None)), "it is gone, this moment");
+        advance(LEASE_EXPIRES).await;
+        assert!(silence.lasts((None, None)));
     }
 }

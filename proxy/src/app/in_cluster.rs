@@ -16,7 +16,7 @@ use crate::accept;
 use crate::admin::probes::{self, Probes};
 use crate::admin::{Fact, metrics};
 use crate::cli::InCluster;
-use crate::config::kubernetes::File;
+use crate::config::kubernetes::{File, Read};
 use crate::lifecycle::drain::Drain;
 use crate::resolve::source::secrets;
 use crate::telemetry::level_file;
@@ -37,7 +37,7 @@ where
 {
     memory::keep_to_this_process().context("memory cannot be kept out of core files")?;
     keep_to_small_pages();
-    let settings = File::read(&arguments.config)?;
+    let Read { settings, unknown } = Read::file(&arguments.config)?;
     let log = start_log(component, &settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -47,6 +47,10 @@ where
         listen_for_signals()?;
         follow_level(arguments, &settings, log);
         info!(version = env!("CARGO_PKG_VERSION"), ?settings, "starting");
+        if !unknown.is_empty() {
+            let keys = unknown.join(", ");
+            warn!(keys, "settings that this version does not know are ignored");
+        }
         role(settings).await
     });
     // Look-ups in blocking threads must not delay the end.

@@ -1,7 +1,8 @@
 //! Settings of the roles on Kubernetes: the file that the chart writes, and what the pod knows of itself.
 //!
-//! The file is JSON with the keys below. A key that is unknown is an error, so that a typing
-//! error cannot pass for a default.
+//! The file is JSON with the keys below. It is one file that an upgrade changes in place, so a
+//! container that starts again may find that of another version: keys that it does not know are
+//! ignored, and told. That the chart writes none is tested with it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,7 +18,7 @@ use crate::telemetry::logging;
 
 /// One file for all roles; each takes what it needs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct File {
     pub tenant_mode: TenantMode,
     pub managed_namespaces_mode: ManagedNamespacesMode,
@@ -45,7 +46,7 @@ pub struct File {
 
 /// A key of a Secret: certificates in PEM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct AdditionalCas {
     pub namespace: String,
     pub secret: String,
@@ -127,7 +128,7 @@ impl From<ExecutionInterval> for u32 {
 
 /// Destinations from Kubernetes Secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Secrets {
     /// Besides the installation namespace.
     pub namespaces: Vec<String>,
@@ -142,20 +143,20 @@ impl Secrets {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Http {
     pub retry: Retry,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Retry {
     pub max_retries: u8,
     pub status_codes: Vec<u16>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Logging {
     pub level: logging::Level,
     pub format: logging::Format,
@@ -174,13 +175,13 @@ impl Default for Logging {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Metrics {
     pub enabled: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Ebpf {
     pub enabled: bool,
     /// Where the node's cgroup v2 tree is mounted in the agent's container.
@@ -236,7 +237,7 @@ impl From<TargetPorts> for String {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Limits {
     /// Open connections of one source address.
     pub connections_per_pod: usize,
@@ -282,16 +283,35 @@ pub enum Error {
     },
 }
 
-impl File {
-    pub fn read(path: &Path) -> Result<Self, Error> {
+/// A file that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    pub settings: File,
+    /// Paths of the keys that are not known, as in `logging.colour`.
+    pub unknown: Vec<String>,
+}
+
+impl Read {
+    pub fn file(path: &Path) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
             path: path.to_owned(),
             source,
         })?;
-        serde_json::from_str(&text).map_err(|source| Error::Parse {
+        Self::text(&text).map_err(|source| Error::Parse {
             path: path.to_owned(),
             source,
         })
+    }
+
+    pub fn text(text: &str) -> serde_json::Result<Self> {
+        let mut json = serde_json::Deserializer::from_str(text);
+        let mut unknown = Vec::new();
+        let settings = serde_ignored::deserialize(&mut json, |path| {
+            // What may be absent is a step of its own there.
+            unknown.push(path.to_string().replace(".?", ""));
+        })?;
+        json.end()?;
+        Ok(Self { settings, unknown })
     }
 }
 
@@ -324,15 +344,31 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (text, message) in [
-            (r#"{"tenantmode": "shared"}"#, "unknown field `tenantmode`"),
             (r#"{"executionIntervalMinutes": 0}"#, "it must be 1 to 1440"),
             (r#"{"targetPorts": "29999-10000"}"#, "like \"10000-29999\""),
             (r#"{"targetPorts": "80-90"}"#, "from 1024 to 65535"),
             (r#"{"defaultScope": "cluster"}"#, "unknown variant `cluster`"),
             (r#"{"logging": {"level": "loud"}}"#, "the log levels are trace"),
         ] {
-            let error = serde_json::from_str::<File>(text).unwrap_err().to_string();
+            let error = Read::text(text).unwrap_err().to_string();
             assert!(error.contains(message), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn what_another_version_knows_is_named_and_ignored() {
+        let read = Read::text(
+            r#"{
+                "tenantmode": "shared",
+                "logging": {"level": "warn", "colour": {"of": "errors"}},
+                "additionalCas": {"namespace": "pki", "secret": "roots", "key": "ca.pem", "proof": 1}
+            }"#,
+        );
+        let Read { settings, unknown } = read.unwrap();
+        assert_eq!(unknown, ["tenantmode", "logging.colour", "additionalCas.proof"]);
+        assert_eq!(settings.logging.level, logging::Level::Warn);
+        assert_eq!(settings.tenant_mode, TenantMode::Dedicated);
+        assert!(settings.additional_cas.is_some());
+        assert!(Read::text("{} {}").is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use k8s_openapi::api::core::v1::Affinity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde::Deserialize;
 
@@ -17,7 +18,7 @@ pub(super) struct Pod {
     pub(super) part: Part,
     /// Deployment or `DaemonSet`; the pod's own name where it belongs to neither.
     pub(super) owner: String,
-    /// None before it is scheduled.
+    /// An agent is meant for one before it is scheduled, others are not.
     pub(super) node: Option<String>,
     pub(super) name: String,
     pub(super) ready: bool,
@@ -36,6 +37,7 @@ pub(super) enum Part {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Spec {
     node_name: Option<String>,
+    affinity: Option<Affinity>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -74,10 +76,7 @@ impl Pod {
         Some(Self {
             part,
             owner: owner(&pod.metadata, controller),
-            node: pod
-                .spec
-                .and_then(|spec| spec.node_name)
-                .filter(|node| !node.is_empty()),
+            node: pod.spec.and_then(node),
             ready: status.as_ref().is_some_and(PodStatus::is_ready),
             address: status.and_then(|status| status.pod_ip?.parse().ok()),
             name: pod.metadata.name?,
@@ -98,6 +97,23 @@ impl PodStatus {
             .find(|condition| condition.r#type == "Ready");
         ready.is_some_and(|condition| condition.status == "True")
     }
+}
+
+fn node(spec: Spec) -> Option<String> {
+    let node = spec.node_name.filter(|node| !node.is_empty());
+    node.or_else(|| meant_for(spec.affinity?))
+}
+
+/// The controller of a `DaemonSet` makes each pod for one node, and says so in every term.
+/// <https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/#how-daemon-pods-are-scheduled>
+fn meant_for(affinity: Affinity) -> Option<String> {
+    let required = affinity
+        .node_affinity?
+        .required_during_scheduling_ignored_during_execution?;
+    let terms = required.node_selector_terms.into_iter();
+    let mut fields = terms.flat_map(|term| term.match_fields.unwrap_or_default());
+    let by_name = fields.find(|field| field.key == "metadata.name" && field.operator == "In")?;
+    by_name.values?.into_iter().next()
 }
 
 fn component(metadata: &ObjectMeta) -> Option<&str> {
@@ -183,6 +199,20 @@ mod tests {
         let pod = pod.unwrap();
         assert!(!pod.ready);
         assert_eq!(pod.place(), "sap-transp-proxy/unscheduled");
+    }
+
+    #[test]
+    fn an_agent_that_is_not_scheduled_is_named_by_the_node_that_it_is_meant_for() {
+        let pod = pod(|pod| {
+            pod["spec"] = json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{
+                    "matchExpressions": [{"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]}],
+                    "matchFields": [{"key": "metadata.name", "operator": "In", "values": ["node-7"]}],
+                }],
+            }}}});
+            pod["status"] = json!({"phase": "Pending"});
+        });
+        assert_eq!(pod.unwrap().place(), "sap-transp-proxy/node-7");
     }
 
     #[test]

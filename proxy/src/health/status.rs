@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::SlimService;
 use super::hooks::{NodeHook, NodeHooks};
 use super::pods::{Part, Pod};
+use super::wanted;
 use crate::admin::probes::HookState;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -98,9 +99,16 @@ pub(super) struct Component {
 }
 
 impl Status {
-    /// `silence` is how long nothing was heard of the API server, if that is too long.
-    pub(super) fn of(pods: &[Arc<Pod>], hooks: &NodeHooks, used: Used, silence: Option<Duration>) -> Self {
-        let proxies = Proxies::of(pods, hooks);
+    /// `wanted` is how many nodes want an agent, if any. `silence` is how long nothing was heard of
+    /// the API server, if that is too long.
+    pub(super) fn of(
+        pods: &[Arc<Pod>],
+        wanted: Option<usize>,
+        hooks: &NodeHooks,
+        used: Used,
+        silence: Option<Duration>,
+    ) -> Self {
+        let proxies = Proxies::of(pods, wanted, hooks);
         let components = Components {
             http: if used.http {
                 proxies.component()
@@ -188,6 +196,8 @@ fn manager(pods: &[Arc<Pod>], silence: Option<Duration>) -> Component {
 /// The pods that both planes are in.
 struct Proxies<'a> {
     pods: Vec<&'a Pod>,
+    /// How many nodes want an agent; none where there are to be none.
+    wanted: Option<usize>,
     failed_hooks: Vec<&'a NodeHook>,
     /// Those that tell that something is not in order.
     troubled: Vec<&'a NodeHook>,
@@ -195,13 +205,14 @@ struct Proxies<'a> {
 }
 
 impl<'a> Proxies<'a> {
-    fn of(pods: &'a [Arc<Pod>], hooks: &'a NodeHooks) -> Self {
+    fn of(pods: &'a [Arc<Pod>], wanted: Option<usize>, hooks: &'a NodeHooks) -> Self {
         let ready = |hook: &NodeHook| {
             pods.iter()
                 .any(|pod| pod.part == Part::Agent && pod.ready && pod.place() == hook.place)
         };
         Self {
             pods: of_part(pods, |part| matches!(part, Part::Agent | Part::Fallback)),
+            wanted,
             failed_hooks: hooks
                 .iter()
                 .filter(|hook| hook.state() == Some(HookState::Failed))
@@ -221,6 +232,7 @@ impl<'a> Proxies<'a> {
         }
         let problems = not_ready(&self.pods)
             .into_iter()
+            .chain(self.agents_missing())
             .chain(self.hook_problem())
             .chain(self.troubles());
         let component = Component::warning_if_any(&problems.collect::<Vec<_>>());
@@ -235,10 +247,27 @@ impl<'a> Proxies<'a> {
         let unready = self.pods.iter().filter(|pod| !pod.ready).map(|pod| pod.place());
         let hookless = self.failed_hooks.iter().map(|hook| hook.place.clone());
         let troubled = self.troubled.iter().map(|hook| hook.place.clone());
-        let places: BTreeSet<String> = unready.chain(hookless).chain(troubled).collect();
+        // Which nodes they would be on is not known here.
+        let missing = self.agents_missing().map(|_| wanted::AGENTS.to_owned());
+        let places: BTreeSet<String> = unready.chain(hookless).chain(troubled).chain(missing).collect();
         Component {
             affected_deployments: Some(places.into_iter().collect()),
             ..component
+        }
+    }
+
+    /// Those of them that are there, but not ready, are told by their names.
+    fn agents_missing(&self) -> Option<String> {
+        let agents = self.pods.iter().filter(|pod| pod.part == Part::Agent);
+        let nodes: BTreeSet<Option<&str>> = agents.map(|pod| pod.node.as_deref()).collect();
+        match (self.wanted?, nodes.len()) {
+            (0, 0) => Some("there is no agent pod, since no node fits them".to_owned()),
+            (wanted, 0) => Some(format!("there is no agent pod, and {wanted} nodes want one")),
+            (wanted, there) if there < wanted => Some(format!(
+                "{} of {wanted} nodes have no agent pod, so their connections take the detour of the Services",
+                wanted - there
+            )),
+            _ => None,
         }
     }
 

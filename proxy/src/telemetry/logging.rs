@@ -4,8 +4,8 @@
 //! stay at [`LIBRARIES`], because what they tell below is frames, headers and tickets
 //! that they cannot know to be secret.
 
-mod json;
 mod level;
+mod lines;
 mod panics;
 
 pub use level::{Level, NoLevel};
@@ -23,7 +23,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
-use self::json::JsonLines;
+use self::lines::{Lines, Shape};
 
 /// Target of the line at the end of each TCP connection.
 pub const CONNECTION: &str = "transparent_proxy::connection";
@@ -65,7 +65,7 @@ pub struct Config {
     pub level: String,
     pub format: Format,
     pub output: Output,
-    /// Whose lines these are; said in every line of JSON.
+    /// Whose lines these are; said in every line, unless they are text for whoever started this.
     pub component: &'static str,
 }
 
@@ -185,9 +185,9 @@ fn is_of(library: &str, target: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-type Lines = Box<dyn Layer<Registry> + Send + Sync>;
+type AnyLines = Box<dyn Layer<Registry> + Send + Sync>;
 
-fn lines(config: &Config) -> Result<Lines, Error> {
+fn lines(config: &Config) -> Result<AnyLines, Error> {
     Ok(match &config.output {
         Output::StandardError => formatted(config, io::stderr, colours_wanted()),
         Output::StandardOutput => formatted(config, io::stdout, false),
@@ -206,13 +206,16 @@ fn open(path: &Path) -> Result<File, Error> {
         })
 }
 
-fn formatted<W>(config: &Config, writer: W, coloured: bool) -> Lines
+fn formatted<W>(config: &Config, writer: W, coloured: bool) -> AnyLines
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    match config.format {
-        Format::Text => fmt::layer().with_writer(writer).with_ansi(coloured).boxed(),
-        Format::Json => JsonLines::new(config.component, writer).boxed(),
+    let flat = |shape, writer| Lines::new(config.component, shape, writer).boxed();
+    match (config.format, &config.output) {
+        (Format::Json, _) => flat(Shape::Json, writer),
+        // What a container says is read beside what others say.
+        (Format::Text, Output::StandardOutput) => flat(Shape::Text, writer),
+        (Format::Text, _) => fmt::layer().with_writer(writer).with_ansi(coloured).boxed(),
     }
 }
 

@@ -1,17 +1,25 @@
 //! Without the hook: connections to target ports, as kube-proxy brings them.
 
 use super::*;
+use crate::harness::account::{self, Account};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_are_known_by_their_addresses() {
     if !node::privileged() {
         return;
     }
-    let (node, entrance) = node_with_destination(ApiServer::shared().await).await;
+    let server = ApiServer::shared().await;
+    let (node, entrance) = node_with_destination(server).await;
     let (shop, bank) = (node.shop.clone(), node.bank.clone());
     node.pod_object(&shop, "app", SHOP).await;
     node.pod_object(&bank, "app", BANK).await;
-    let agent = node.agent("agent-fallback").fallback().start();
+    // With the rights that the chart gives, and no more.
+    let account = Account::of_chart(server, &node.installation, account::PROXY).await;
+    let agent = node
+        .agent("agent-fallback")
+        .fallback()
+        .with_account(&account)
+        .start();
     assert_eq!(agent.status()["hook"]["state"], "off");
     assert!(node.ask(SHOP, entrance.port, "").ends_with("hello"));
     assert_eq!(node.ask(BANK, entrance.port, ""), "");
@@ -25,6 +33,11 @@ async fn callers_are_known_by_their_addresses() {
         let sample = format!(r#"tp_scope_refused_total{{reason="{reason}",at="accept"}}"#);
         assert_eq!(agent.metric(9494, &sample), Some(1.0));
     }
+    let log = agent.log();
+    assert!(
+        !log.iter().any(|line| line.to_string().contains("forbidden")),
+        "{log:#?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -175,10 +175,70 @@ fn ports_that_do_not_work_are_refused() {
             "8081-9494 contains 8081, 9494, where the pods serve something else",
         ),
         (
+            "config: {tcp: {targetPortRange: 30000-32768}}",
+            "30000-32768 overlaps 32768-60999, out of which the kernel takes the ports of outgoing connections",
+        ),
+        (
+            "config: {tcp: {targetPortRange: 60999-65535}}",
+            "60999-65535 overlaps 32768-60999",
+        ),
+        (
+            "config: {tcp: {targetPortRange: 20000-65000}}",
+            "20000-65000 overlaps 32768-60999",
+        ),
+        (
             "config: {tcp: {targetPortRange: any}}",
             "/config/tcp/targetPortRange",
         ),
     ]);
+}
+
+#[test]
+fn ports_beside_those_of_outgoing_connections_are_taken() {
+    for range in ["1024-8079", "9496-32767", "61000-65535"] {
+        let taken = template(&format!("config: {{tcp: {{targetPortRange: {range}}}}}"));
+        assert_eq!(taken.err(), None, "{range}");
+    }
+}
+
+/// The API server would refuse the pods, in the middle of an installation.
+#[test]
+fn requests_above_the_limits_are_refused() {
+    let cases = [
+        // The sum of both planes counts, whatever the units.
+        (
+            "{http: {requests: {memory: 600M}}}",
+            "deployment.resources.http and .tcp together: requests.memory is 632M, more than limits.memory, which is 576M",
+        ),
+        (
+            "{http: {request: {memory: 1Gi}}}",
+            "deployment.resources.http and .tcp together: requests.memory is 1105741824, more than",
+        ),
+        (
+            "{tcp: {requests: {cpu: 2}}}",
+            "deployment.resources.http and .tcp together: requests.cpu is 2200m, more than limits.cpu, which is 500m",
+        ),
+        (
+            "{manager: {limits: {cpu: 49m}}}",
+            "deployment.resources.manager: requests.cpu is 0.05, more than limits.cpu, which is 49m",
+        ),
+        (
+            "{healthcheck: {requests: {memory: 100000000}}}",
+            "deployment.resources.healthcheck: requests.memory is 100000000, more than limits.memory, which is 96M",
+        ),
+    ];
+    for (resources, expected) in cases {
+        assert_refused(&[(&format!("deployment: {{resources: {resources}}}"), expected)]);
+    }
+    for resources in [
+        "{http: {requests: {memory: 500M}}}",
+        "{http: {requests: {memory: 4Gi}, limits: {memory: null}}}",
+        "{manager: {requests: {cpu: 500m}, limits: {cpu: 0.5}}}",
+        "{healthcheck: {requests: {memory: 1G}, limits: null}}",
+    ] {
+        let taken = template(&format!("deployment: {{resources: {resources}}}"));
+        assert_eq!(taken.err(), None, "{resources}");
+    }
 }
 
 #[test]

@@ -19,6 +19,7 @@ use transparent_proxy::api::labels;
 
 use super::{chart, helm, rendered, values};
 use crate::harness::api_server::ApiServer;
+use crate::harness::certs::Authority;
 use crate::harness::peers;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -288,10 +289,24 @@ async fn certificate_authorities_that_are_not_there_are_named() {
     };
     put(json!({ "other": "" })).await;
     refused("ca.pem in the Secret roots contains no certificate in PEM");
-    put(json!({ "ca.pem": "hello" })).await;
-    refused("ca.pem in the Secret roots contains no certificate in PEM");
-    put(json!({ "ca.pem": "-----BEGIN CERTIFICATE-----\n" })).await;
-    helm.try_install(wanted).unwrap();
+    let certificate = &Authority::new().certificate_pem;
+    let cut = &certificate[..certificate.len() / 2];
+    let [begin, end] = ["BEGIN", "END"].map(|word| format!("-----{word} CERTIFICATE-----\n"));
+    for none in [
+        "hello",
+        &begin,
+        cut,
+        &format!("{begin}{end}"),
+        &format!("{begin}aGVsbG8=\n{end}"),
+        &certificate.replace("CERTIFICATE", "PRIVATE KEY"),
+    ] {
+        put(json!({ "ca.pem": none })).await;
+        refused("ca.pem in the Secret roots contains no certificate in PEM");
+    }
+    for some in [certificate, &format!("# ours\n{certificate}{certificate}")] {
+        put(json!({ "ca.pem": some })).await;
+        helm.try_install(wanted).unwrap();
+    }
 }
 
 /// Names of everything that belongs to one installation, anywhere.

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use serde_json::Value;
-use transparent_proxy::config::kubernetes::{File, ManagedNamespacesMode, Scope};
+use transparent_proxy::config::kubernetes::{File, ManagedNamespacesMode, Read, Scope};
 use transparent_proxy::telemetry::logging::{Format, Level};
 
 use super::helm::{NAMESPACE, NEWEST, OLDEST, Rendered, Template, lint, template};
@@ -40,10 +40,12 @@ fn difference(default: &BTreeMap<String, String>, other: &BTreeMap<String, Strin
         .collect()
 }
 
-fn config(rendered: &Rendered) -> File {
+pub(super) fn config(rendered: &Rendered) -> File {
     let map = rendered.get("ConfigMap", "sap-transp-proxy-config");
     let text = map.json["data"]["config.json"].as_str().expect("a file");
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    let read = Read::text(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert_eq!(read.unknown, [""; 0], "{text}");
+    read.settings
 }
 
 #[test]
@@ -87,6 +89,32 @@ fn kubernetes_knows_every_field() {
                 pretty_assert(&object.id(), &object.json, &Value::Object(read));
             }
         }
+    }
+}
+
+/// YAML without quotes has numbers, truths and nothings among the names that Kubernetes allows.
+#[test]
+fn names_are_text_whatever_they_look_like() {
+    for name in ["4711", "1e3", "true", "null"] {
+        let template = Template {
+            release: name,
+            namespace: name,
+            ..Template::default()
+        };
+        let values = format!(
+            "{{additionalCAs: {{secretName: '{name}', secretKey: '{name}', secretNamespace: '{name}'}}, \
+             config: {{clusterDomain: '{name}', integration: {{secrets: {{namespaces: ['{name}0']}}}}}}, \
+             deployment: {{image: {{registry: '', repository: '1', tag: '2', pullSecret: '{name}'}}, \
+             replicas: {{manager: 2}}, networkPolicy: {{enabled: true}}}}}}"
+        );
+        let rendered = template.values(&values).unwrap();
+        for object in &rendered.objects {
+            let read = object.as_kubernetes_reads_it();
+            if object.kind() != "CustomResourceDefinition" {
+                pretty_assert(&object.id(), &object.json, &read);
+            }
+        }
+        config(&rendered);
     }
 }
 
@@ -203,13 +231,17 @@ fn an_agent_gets_the_sum_of_both_planes() {
         ),
         // Units need not be the same; what is no whole number of them is bytes.
         (
-            "{http: {requests: {cpu: 1500m, memory: 0.5Gi}}, tcp: {requests: {cpu: '2', memory: 32M}, limits: {memory: null}}}",
-            r#"{"limits":{"cpu":"500m"},"requests":{"cpu":"3500m","memory":"568870912"}}"#,
+            "{http: {requests: {cpu: 1500m, memory: 0.5Gi}, limits: {cpu: 4}}, tcp: {requests: {cpu: '2', memory: 32M}, limits: {memory: null}}}",
+            r#"{"limits":{"cpu":"4100m"},"requests":{"cpu":"3500m","memory":"568870912"}}"#,
         ),
-        // Some files spell it so.
+        // Some files spell it so. Which of both wins where `requests` says the default is in the README.
         (
-            "{http: {request: {cpu: 0.3, memory: 1G}}, tcp: {request: {cpu: 0.1}, requests: {cpu: 0.2}}}",
-            r#"{"limits":{"cpu":"500m","memory":"576M"},"requests":{"cpu":"500m","memory":"1032M"}}"#,
+            "{http: {request: {cpu: 0.3, memory: 1G}, limits: {memory: 2G}}, tcp: {request: {cpu: 0.1}, requests: {cpu: 0.2}}}",
+            r#"{"limits":{"cpu":"500m","memory":"2064M"},"requests":{"cpu":"500m","memory":"1032M"}}"#,
+        ),
+        (
+            "{http: {request: {cpu: 0.3}, requests: {cpu: 0.2}}, tcp: {request: {memory: 16M}, requests: {memory: 32M}}}",
+            r#"{"limits":{"cpu":"500m","memory":"576M"},"requests":{"cpu":"350m","memory":"272M"}}"#,
         ),
     ];
     for (values, expected) in cases {

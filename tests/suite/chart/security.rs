@@ -649,7 +649,7 @@ fn network_policies_are_made_only_if_they_are_wanted() {
 
 /// One of one would keep its node from being drained for ever.
 #[test]
-fn only_what_has_two_pods_has_a_disruption_budget() {
+fn only_what_may_have_two_pods_has_a_disruption_budget() {
     let budgets = |values: &str| -> Vec<String> {
         let rendered = template(values).unwrap();
         let budgets = rendered.of_kind("PodDisruptionBudget");
@@ -679,6 +679,14 @@ fn only_what_has_two_pods_has_a_disruption_budget() {
         replicas(2, 2),
         ["sap-transp-proxy-fallback", "sap-transp-proxy-manager"]
     );
+    // By its load, there may be more.
+    let scaled = |most| {
+        budgets(&format!(
+            "deployment: {{replicas: {{http: 1}}, autoscaling: {{http: {{horizontal: {{enabled: true, maxReplicaCount: {most}}}}}}}}}"
+        ))
+    };
+    assert_eq!(scaled(1), [""; 0]);
+    assert_eq!(scaled(2), ["sap-transp-proxy-fallback"]);
 }
 
 #[test]

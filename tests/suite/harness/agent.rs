@@ -24,6 +24,7 @@ use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 use transparent_proxy::api::destination::{Destination, definition};
 
+use super::account::Account;
 use super::api_server::{ApiServer, Disturbance};
 use super::certs::Identity;
 use super::node::{self, Cgroup, Namespace as NetworkNamespace, Pod};
@@ -577,6 +578,12 @@ impl AgentProcess {
     /// In a cgroup that the hook is not for, as where pods have one of their own outside of it.
     pub fn outside(mut self, node: &Node) -> Self {
         self.place = Pod::new(self.place.namespace.clone(), node.tree.child("outside"));
+        self
+    }
+
+    /// In front of the API server.
+    pub fn with_account(mut self, account: &Account) -> Self {
+        self.kubeconfig = account.instead_of(&self.kubeconfig);
         self
     }
 

@@ -123,10 +123,7 @@ impl Report {
                 STEP,
                 format!("there is none that is called {namespace}/{name}{others}"),
             )
-            .remedy(
-                "see `kubectl get destinations --all-namespaces`; where namespaces are managed by label, the \
-                 namespace must have it",
-            );
+            .remedy("see `kubectl get destinations --all-namespaces`");
         };
         if let Some(why) = &resource.broken {
             let text = format!("it is not understood, so nothing is served for it: {why}");
@@ -151,10 +148,17 @@ impl Report {
         let (namespace, name) = (&self.namespace, &self.name);
         if self.services.is_empty() {
             let finding = Finding::failed(STEP, "none was made for it, so its name leads nowhere");
-            return finding.remedy(format!(
+            let condition = format!(
                 "`kubectl describe destination {name} --namespace {namespace}` says why in the condition Available; \
                  where that is empty, see whether the manager runs"
-            ));
+            );
+            return finding.remedy(match &self.agent.namespace_label {
+                Some(label) => format!(
+                    "{condition}, and with `kubectl get namespace {namespace} --show-labels` whether it has the \
+                     label {label}: without that, nothing is made for what is in it"
+                ),
+                None => condition,
+            });
         }
         let all: Vec<String> = self.services.iter().map(described).collect();
         Finding::ok(STEP, all.join("; "))

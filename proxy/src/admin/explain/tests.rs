@@ -24,6 +24,7 @@ fn report() -> Report {
                 silent_seconds: 12,
                 problem: None,
             },
+            namespace_label: None,
         },
         resource: Some(Resource {
             destination: "backend".into(),
@@ -157,6 +158,17 @@ fn there_is_no_service() {
         services: vec![],
         ..report()
     };
+    insta::assert_snapshot!(about("Service", &report));
+}
+
+#[test]
+fn there_is_no_service_since_the_namespace_is_perhaps_not_managed() {
+    let mut report = Report {
+        services: vec![],
+        ..report()
+    };
+    let label = "transparent-proxy.connectivity.api.sap/namespace=tp";
+    report.agent.namespace_label = Some(label.into());
     insta::assert_snapshot!(about("Service", &report));
 }
 

@@ -28,6 +28,7 @@ impl Answers for Fake {
                     silent_seconds: 0,
                     problem: None,
                 },
+                namespace_label: None,
             },
             resource: None,
             same_name_in: vec![],

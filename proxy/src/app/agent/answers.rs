@@ -18,7 +18,7 @@ use crate::admin::socket::Answers;
 use crate::api::destination::ANY_DESTINATION;
 use crate::api::labels;
 use crate::cluster::watch::Watches;
-use crate::config::kubernetes::{File, Scope};
+use crate::config::kubernetes::{File, ManagedNamespacesMode, Scope};
 use crate::flow::{Step, Steps};
 use crate::resolve::check::Obstacle;
 use crate::resolve::destination::Protocol;
@@ -33,6 +33,8 @@ pub(super) struct Everything {
     pub(super) node: String,
     pub(super) pod: String,
     pub(super) fallback: bool,
+    /// Namespace of the installation.
+    pub(super) installation: String,
     /// Where Secrets are destinations.
     pub(super) secret_namespaces: Vec<String>,
     pub(super) settings: Arc<File>,
@@ -111,7 +113,13 @@ impl Everything {
                 silent_seconds: silent.map_or(0, |silent| silent.as_secs()),
                 problem: reports.into_iter().find_map(|report| report.error),
             },
+            namespace_label: self.namespace_label(),
         }
+    }
+
+    fn namespace_label(&self) -> Option<String> {
+        let by_label = self.settings.managed_namespaces_mode == ManagedNamespacesMode::LabelSelector;
+        by_label.then(|| format!("{}={}", labels::NAMESPACE, self.installation))
     }
 
     fn scope(&self, cr: &Cr) -> Scope {

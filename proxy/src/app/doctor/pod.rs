@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::path::Path;
 
 use super::{Check, api_server, checks, node};
 use crate::cli::{Doctor, Part};
-use crate::config::kubernetes::File;
+use crate::config::kubernetes::{Error, File, Read};
 
 /// What is to run here: as was said, else what this container runs.
 pub(super) fn part(arguments: &Doctor) -> Part {
@@ -32,19 +33,8 @@ fn of_first_process(command_line: &[u8]) -> Part {
 
 pub(super) fn all(part: Part, arguments: &Doctor) -> anyhow::Result<Vec<Check>> {
     let mut all = Vec::new();
-    let settings = match File::read(&arguments.config) {
-        Ok(settings) => {
-            all.push(Check::ok(
-                "settings",
-                format!("{} is understood", arguments.config.display()),
-            ));
-            settings
-        }
-        Err(error) => {
-            all.push(Check::error("settings", &error.into()));
-            File::default()
-        }
-    };
+    let (check, settings) = settings(Read::file(&arguments.config), &arguments.config);
+    all.push(check);
     match part {
         Part::Agent if settings.ebpf.enabled => all.extend(node::all(&settings.ebpf.cgroup_root)?),
         Part::Agent | Part::Fallback => {
@@ -60,6 +50,22 @@ pub(super) fn all(part: Part, arguments: &Doctor) -> anyhow::Result<Vec<Check>> 
     }
     all.extend(api_server::all(part, arguments.namespace.as_deref(), &settings)?);
     Ok(all)
+}
+
+fn settings(read: Result<Read, Error>, path: &Path) -> (Check, File) {
+    const NAME: &str = "settings";
+    let path = path.display();
+    match read {
+        Ok(Read { settings, unknown }) if unknown.is_empty() => {
+            (Check::ok(NAME, format!("{path} is understood")), settings)
+        }
+        Ok(Read { settings, unknown }) => {
+            let detail = format!("in {path}, this version ignores {}", unknown.join(", "));
+            let remedy = "let image and chart be of the same version";
+            (Check::warning(NAME, detail, remedy), settings)
+        }
+        Err(error) => (Check::error(NAME, &error.into()), File::default()),
+    }
 }
 
 fn addresses(ips: &[IpAddr]) -> Check {

@@ -21,6 +21,8 @@ const DESTINATIONS: &str = "destination.connectivity.api.sap";
 const LEASES: &str = "coordination.k8s.io";
 const EVENTS: &str = "events.k8s.io";
 const WATCH: [&str; 2] = ["list", "watch"];
+/// How many nodes want an agent.
+const AGENTS: &str = "sap-transp-proxy";
 /// By which managers agree on one of them.
 const LEASE: &str = "sap-transp-proxy-manager";
 
@@ -64,6 +66,16 @@ pub(super) fn of(part: Part, namespace: &str, settings: &File) -> Vec<Right> {
         if part == Part::Manager {
             add(&["get"], "", "namespaces", None);
         }
+    }
+    if part == Part::Healthcheck {
+        all.extend(WATCH.map(|verb| Right {
+            verb,
+            group: "apps",
+            resource: "daemonsets",
+            subresource: None,
+            namespace: Some(namespace.to_owned()),
+            name: Some(AGENTS.to_owned()),
+        }));
     }
     if part == Part::Manager {
         all.push(Right {

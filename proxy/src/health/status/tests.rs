@@ -38,7 +38,7 @@ const BOTH: Used = Used {
 };
 
 fn status(pods: &[Arc<Pod>], hooks: &NodeHooks, used: Used) -> Value {
-    serde_json::to_value(Status::of(pods, hooks, used, None)).unwrap()
+    serde_json::to_value(Status::of(pods, None, hooks, used, None)).unwrap()
 }
 
 fn healthy() -> Vec<Arc<Pod>> {
@@ -167,6 +167,36 @@ fn hooks_that_failed_are_a_warning_with_their_nodes() {
 }
 
 #[test]
+fn nodes_without_an_agent_are_a_warning() {
+    let told = |pods: &[Arc<Pod>], wanted| {
+        serde_json::to_value(Status::of(pods, wanted, &vec![], BOTH, None)).unwrap()
+    };
+    for wanted in [None, Some(1), Some(2)] {
+        assert_eq!(told(&healthy(), wanted)["Status"], "ok", "{wanted:?}");
+    }
+    // While they are replaced there are two on a node.
+    let mut pods = healthy();
+    pods.push(pod(Part::Agent, "node-2", true));
+    let all = told(&pods, Some(3));
+    assert_eq!(all["Status"], "warning");
+    let message = "1 of 3 nodes have no agent pod, so their connections take the detour of the Services";
+    assert_eq!(
+        all["Components"]["sap-transp-proxy-tcp"],
+        json!({"Status": "warning", "Message": message, "AffectedDeployments": ["sap-transp-proxy"]})
+    );
+    pods.retain(|pod| pod.part != Part::Agent);
+    for (wanted, message) in [
+        (3, "there is no agent pod, and 3 nodes want one"),
+        (0, "there is no agent pod, since no node fits them"),
+    ] {
+        let all = told(&pods, Some(wanted));
+        assert_eq!(all["Components"]["sap-transp-proxy-http"]["Message"], message);
+        assert_eq!(all["Status"], "warning");
+    }
+    assert_eq!(told(&pods, None)["Status"], "ok");
+}
+
+#[test]
 fn hooks_that_are_not_known_are_told_and_make_nothing_worse() {
     let mut hooks = vec![
         hook("node-1", HookState::Working),
@@ -197,7 +227,7 @@ fn hooks_that_are_not_known_are_told_and_make_nothing_worse() {
 #[test]
 fn what_may_be_old_is_told() {
     let silence = Some(Duration::from_mins(12));
-    let all = serde_json::to_value(Status::of(&healthy(), &vec![], BOTH, silence)).unwrap();
+    let all = serde_json::to_value(Status::of(&healthy(), None, &vec![], BOTH, silence)).unwrap();
     assert_eq!(all["Status"], "warning");
     assert_eq!(
         all["Components"]["sap-transp-proxy-manager"]["Message"],

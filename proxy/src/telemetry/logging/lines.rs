@@ -1,10 +1,10 @@
-//! One JSON object per line.
+//! One JSON object per line, or the same as text for people.
 //!
-//! `time` (RFC 3339, UTC), `level`, `component` and `msg` come first, then the fields of the
-//! line, then those of the spans around it, innermost first. Names that the code uses
-//! for itself are written as operators know them: see [`key`].
+//! `time` (RFC 3339, UTC), `level`, `component` and `msg` come first, in text without their names,
+//! then the fields of the line, then those of the spans around it, innermost first. Names that the
+//! code uses for itself are written as operators know them: see [`key`].
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::Write as _;
 
 use serde_json::Value;
@@ -20,18 +20,29 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::FATAL;
 
-pub(super) struct JsonLines<W> {
+pub(super) struct Lines<W> {
     component: &'static str,
+    shape: Shape,
     writer: W,
 }
 
-impl<W> JsonLines<W> {
-    pub(super) fn new(component: &'static str, writer: W) -> Self {
-        Self { component, writer }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    Json,
+    Text,
+}
+
+impl<W> Lines<W> {
+    pub(super) fn new(component: &'static str, shape: Shape, writer: W) -> Self {
+        Self {
+            component,
+            shape,
+            writer,
+        }
     }
 }
 
-impl<S, W> Layer<S> for JsonLines<W>
+impl<S, W> Layer<S> for Lines<W>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + 'static,
@@ -66,23 +77,68 @@ where
     }
 }
 
-impl<W> JsonLines<W> {
+impl<W> Lines<W> {
     fn line(&self, event: &Event<'_>, mut fields: Fields) -> Vec<u8> {
         let target = fields.target.take();
         let target = target.as_deref().unwrap_or(event.metadata().target());
+        let level = level(*event.metadata().level(), target);
+        if target != FATAL {
+            fields.others.push(("target", target.into()));
+        }
+        match self.shape {
+            Shape::Json => self.json(level, &fields),
+            Shape::Text => self.text(level, &fields).into_bytes(),
+        }
+    }
+
+    fn json(&self, level: &str, fields: &Fields) -> Vec<u8> {
         let mut line = Line::default();
         line.field("time", &now().into());
-        line.field("level", &level(*event.metadata().level(), target).into());
+        line.field("level", &level.into());
         line.field("component", &self.component.into());
-        line.field("msg", &fields.message.into());
+        line.field("msg", &fields.message.as_str().into());
         for (key, value) in &fields.others {
             line.field(key, value);
         }
-        if target != FATAL {
-            line.field("target", &target.into());
-        }
         line.finish()
     }
+
+    fn text(&self, level: &str, fields: &Fields) -> String {
+        let (level, message) = (level.to_uppercase(), Plain(&fields.message));
+        let mut line = format!("{} {level:>5} {} {message}", now(), self.component);
+        for (key, value) in &fields.others {
+            // Writing to a string cannot fail.
+            let _ = match value {
+                Value::String(text) if is_word(text) => write!(line, " {key}={text}"),
+                other => write!(line, " {key}={}", Plain(&other.to_string())),
+            };
+        }
+        line.push('\n');
+        line
+    }
+}
+
+/// Text that stays on its line and tells no terminal what to do.
+struct Plain<'a>(&'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|character| {
+            if character.is_control() {
+                write!(f, "{}", character.escape_default())
+            } else {
+                f.write_char(character)
+            }
+        })
+    }
+}
+
+/// Whether it can be told from what is beside it without quotes.
+fn is_word(text: &str) -> bool {
+    let is_in_the_way = |character: char| {
+        character.is_whitespace() || character.is_control() || matches!(character, '"' | '=')
+    };
+    !text.is_empty() && !text.contains(is_in_the_way)
 }
 
 fn now() -> String {
@@ -207,13 +263,18 @@ mod tests {
 
     use super::*;
 
-    /// The lines that are written meanwhile, without their time.
-    fn lines(say: impl FnOnce()) -> Vec<Value> {
+    /// What is written meanwhile.
+    fn said(shape: Shape, say: impl FnOnce()) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
         let writer = Arc::new(file.reopen().unwrap());
-        let subscriber = tracing_subscriber::registry().with(JsonLines::new("manager", writer));
+        let subscriber = tracing_subscriber::registry().with(Lines::new("manager", shape, writer));
         tracing::subscriber::with_default(subscriber, say);
-        let text = std::fs::read_to_string(file.path()).unwrap();
+        std::fs::read_to_string(file.path()).unwrap()
+    }
+
+    /// The lines that are written meanwhile, without their time.
+    fn lines(say: impl FnOnce()) -> Vec<Value> {
+        let text = said(Shape::Json, say);
         let line = |line: &str| {
             let mut object: Value = serde_json::from_str(line).unwrap();
             let time = object.as_object_mut().unwrap().shift_remove("time").unwrap();
@@ -300,5 +361,37 @@ mod tests {
             lines,
             [json!({"level": "fatal", "component": "manager", "msg": "the end"})]
         );
+    }
+
+    #[test]
+    fn text_says_the_same_for_people() {
+        let text = said(Shape::Text, || {
+            let span = tracing::info_span!("request", request_id = "abc-1");
+            span.in_scope(|| tracing::warn!(target: "transparent_proxy::flow", error = %"no route", status = 502, "failed"));
+            tracing::error!(target: FATAL, "the end");
+        });
+        let lines: Vec<(&str, &str)> = text.lines().map(|line| line.split_once(' ').unwrap()).collect();
+        assert!(lines.iter().all(|(time, _)| is_rfc3339(time)), "{text}");
+        assert_eq!(
+            lines.iter().map(|(_, rest)| *rest).collect::<Vec<_>>(),
+            [
+                " WARN manager failed err=\"no route\" status=502 request_id=abc-1 target=transparent_proxy::flow",
+                "FATAL manager the end",
+            ]
+        );
+    }
+
+    #[test]
+    fn whatever_is_said_in_text_stays_one_line() {
+        let text = said(Shape::Text, || {
+            tracing::info!(
+                quoted = "a\nb=\"c\"",
+                empty = "",
+                "first\nsecond \u{1b}[31m \u{9b}1m"
+            );
+        });
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(!text.trim_end().contains(char::is_control), "{text:?}");
+        assert!(text.contains(r#"quoted="a\nb=\"c\"" empty="" "#), "{text}");
     }
 }
