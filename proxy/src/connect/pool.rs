@@ -6,6 +6,7 @@
 
 mod connector;
 mod http1;
+mod http2;
 mod io;
 mod key;
 
@@ -17,13 +18,13 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use hyper::body::Body;
-use hyper::client::conn::http2::SendRequest;
 use tokio::time::Instant;
 
 pub use self::connector::Connector;
 use self::connector::Opened;
 pub use self::http1::Http1;
 pub(crate) use self::http1::builder as http1_builder;
+pub use self::http2::Http2;
 pub use self::io::{TargetIo, TlsRefusal};
 pub use self::key::PoolKey;
 use super::Error;
@@ -74,7 +75,7 @@ pub enum Reuse {
 /// A connection for one request.
 pub enum Lease<B: RequestBody> {
     Http1(Box<Http1<B>>),
-    Http2(SendRequest<B>, TlsRefusal),
+    Http2(Http2<B>),
 }
 
 /// All connections of one process.
@@ -140,13 +141,6 @@ async fn sweep_periodically<B: RequestBody>(pool: Weak<Pool<B>>) {
     }
 }
 
-/// A connection that many requests use at once. It ends with its last stream after the last sender has gone.
-struct SharedHttp2<B> {
-    sender: SendRequest<B>,
-    refusal: TlsRefusal,
-    last_use: Instant,
-}
-
 /// What one worker keeps.
 struct Shelf<B: RequestBody> {
     /// The most recently used one last.
@@ -168,7 +162,7 @@ pub struct Origin<B: RequestBody> {
     connector: Connector,
     limits: Limits,
     shelves: Box<[Shelf<B>]>,
-    http2: Mutex<Option<SharedHttp2<B>>>,
+    http2: http2::Shared<B>,
     speaks: AtomicU8,
     /// Held while a connection is opened that others may be able to share.
     opening: tokio::sync::Mutex<()>,
@@ -189,7 +183,7 @@ impl<B: RequestBody> Origin<B> {
             connector,
             shelves: (0..limits.workers.get()).map(|_| Shelf::new()).collect(),
             limits,
-            http2: Mutex::default(),
+            http2: http2::Shared::new(),
             speaks: AtomicU8::new(speaks),
             opening: tokio::sync::Mutex::default(),
         }
@@ -199,19 +193,19 @@ impl<B: RequestBody> Origin<B> {
     pub fn reuse(&self, reuse: Reuse) -> Option<Lease<B>> {
         match (reuse, self.speaks.load(Ordering::Relaxed)) {
             (Reuse::Never, _) => None,
-            (_, HTTP2) => self.shared_http2(),
+            (_, HTTP2) => self.http2.take(self.limits.idle).map(Lease::Http2),
             _ => self.take_idle(reuse).map(Lease::Http1),
         }
     }
 
-    /// A new connection, or a share of one that others have just opened.
+    /// A new connection, or a part of one that others have just opened.
     pub async fn open(&self, reuse: Reuse) -> Result<Lease<B>, Error> {
         if self.speaks.load(Ordering::Relaxed) == HTTP1 {
             return self.connect().await;
         }
         let _alone = self.opening.lock().await;
-        match self.shared_http2() {
-            Some(lease) if reuse != Reuse::Never => Ok(lease),
+        match self.http2.take(self.limits.idle) {
+            Some(part) if reuse != Reuse::Never => Ok(Lease::Http2(part)),
             _ => self.connect().await,
         }
     }
@@ -228,34 +222,11 @@ impl<B: RequestBody> Origin<B> {
                 Ok(Lease::Http1(Box::new(Http1::handshake(io).await?)))
             }
             Opened::Http2(io) => {
-                let refusal = io.refusal();
-                let sender = connector::http2_handshake(io).await?;
-                let last_use = Instant::now();
-                *lock(&self.http2) = Some(SharedHttp2 {
-                    sender: sender.clone(),
-                    refusal: refusal.clone(),
-                    last_use,
-                });
+                let part = self.http2.add(io).await?;
                 self.speaks.store(HTTP2, Ordering::Relaxed);
-                Ok(Lease::Http2(sender, refusal))
+                Ok(Lease::Http2(part))
             }
         }
-    }
-
-    fn shared_http2(&self) -> Option<Lease<B>> {
-        let now = Instant::now();
-        let mut http2 = lock(&self.http2);
-        let shared = http2
-            .as_mut()
-            .filter(|shared| shared.is_usable(now, &self.limits));
-        let lease = shared.map(|shared| {
-            shared.last_use = now;
-            Lease::Http2(shared.sender.clone(), shared.refusal.clone())
-        });
-        if lease.is_none() {
-            *http2 = None;
-        }
-        lease
     }
 
     /// One of this worker's own, or else, for a while, anyone's.
@@ -316,13 +287,7 @@ impl<B: RequestBody> Origin<B> {
         for shelf in &self.shelves {
             lock(&shelf.idle).retain_mut(|connection| connection.is_usable(now, &self.limits, &mut cx));
         }
-        let mut http2 = lock(&self.http2);
-        if http2
-            .as_ref()
-            .is_some_and(|shared| !shared.is_usable(now, &self.limits))
-        {
-            *http2 = None;
-        }
+        self.http2.sweep(now, self.limits.idle);
     }
 }
 
@@ -332,12 +297,6 @@ impl<B: RequestBody> Shelf<B> {
             idle: Mutex::default(),
             borrowed: AtomicUsize::new(0),
         }
-    }
-}
-
-impl<B> SharedHttp2<B> {
-    fn is_usable(&self, now: Instant, limits: &Limits) -> bool {
-        !self.sender.is_closed() && now - self.last_use < limits.idle
     }
 }
 

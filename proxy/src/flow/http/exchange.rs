@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http2};
+use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::HttpService;
 use super::app::AppConnection;
 use super::body::{Pooled, RequestBody, ResponseBody, Upload};
 use super::headers;
-use crate::connect::pool::{Http1, Lease, Reuse};
+use crate::connect::pool::{Http1, Http2, Lease, Reuse};
 use crate::connect::{self, TlsFailure};
 use crate::error::{Error, Exchange};
 use crate::framing::Violation;
@@ -142,15 +142,14 @@ impl HttpService {
                     .map_err(|failed| failed.or_refused(connection.refusal()))?;
                 Ok(self.answered_http1(connection, response, upload, app, reset_on_error))
             }
-            Lease::Http2(sender, refusal) => {
+            Lease::Http2(part) => {
                 let request = self.for_http2(request);
-                let response = Box::pin(send_http2(sender, request, upload.as_deref(), self.read_timeout))
+                let response = Box::pin(send_http2(&part, request, upload.as_deref(), self.read_timeout))
                     .await
-                    .map_err(|failed| failed.or_refused(refusal.get()))?;
-                Ok(
-                    response
-                        .map(|body| ResponseBody::shared(body, self.read_timeout, upload, reset_on_error)),
-                )
+                    .map_err(|failed| failed.or_refused(part.refusal().get()))?;
+                Ok(response.map(|body| {
+                    ResponseBody::shared(body, self.read_timeout, upload, Some(part), reset_on_error)
+                }))
             }
         }
     }
@@ -169,7 +168,7 @@ impl HttpService {
         if still_uploading || old {
             connection.detach();
             return response
-                .map(|body| ResponseBody::shared(body, self.read_timeout, upload, reset_on_error));
+                .map(|body| ResponseBody::shared(body, self.read_timeout, upload, None, reset_on_error));
         }
         if let Some(limit) = headers::server_idle(response.headers()) {
             connection.set_server_idle(limit);
@@ -218,7 +217,7 @@ impl Lease<RequestBody> {
     fn is_reused(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.is_reused(),
-            Self::Http2(..) => true,
+            Self::Http2(_) => true,
         }
     }
 }
@@ -292,14 +291,14 @@ async fn send_http1(
 }
 
 async fn send_http2(
-    mut sender: http2::SendRequest<RequestBody>,
+    part: &Http2<RequestBody>,
     request: Request<RequestBody>,
     upload: Option<&Upload>,
     timeout: Duration,
 ) -> Result<Response<Incoming>, Failed> {
     let mut waiting = Waiting::new(upload, timeout);
     let mut timer = Box::pin(sleep_until(Instant::now() + timeout));
-    let mut answer = pin!(sender.try_send_request(request));
+    let mut answer = pin!(part.sender().try_send_request(request));
     poll_fn(|cx| {
         if let Poll::Ready(sent) = answer.as_mut().poll(cx) {
             return Poll::Ready(Sent::map_err(sent, Failed::from));

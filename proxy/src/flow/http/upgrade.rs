@@ -51,7 +51,7 @@ impl HttpService {
             StatusCode::UNAUTHORIZED => self.authenticator.rejected(&injection),
             _ => {}
         }
-        Ok(response.map(|body| ResponseBody::shared(body, self.read_timeout, None, None)))
+        Ok(response.map(|body| ResponseBody::shared(body, self.read_timeout, None, None, None)))
     }
 
     async fn ask(&self, io: TargetIo, request: Request<RequestBody>) -> Result<Response<Incoming>, Error> {

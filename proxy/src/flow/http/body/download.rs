@@ -11,7 +11,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::upload::{RequestBody, Upload};
-use crate::connect::pool::{Http1, Origin};
+use crate::connect::pool::{Http1, Http2, Origin};
 use crate::flow::http::app::AppConnection;
 use crate::framing::Turn;
 
@@ -81,6 +81,7 @@ impl ResponseBody {
         incoming: Incoming,
         timeout: Duration,
         upload: Option<Arc<Upload>>,
+        http2: Option<Http2<RequestBody>>,
         reset_on_error: Option<Arc<AppConnection>>,
     ) -> Self {
         if incoming.is_end_stream() {
@@ -94,6 +95,7 @@ impl ResponseBody {
             timeout,
             waiting_since: None,
             upload,
+            http2,
             reset_on_error,
         })
         .into()
@@ -220,6 +222,8 @@ struct Shared {
     timeout: Duration,
     waiting_since: Option<Instant>,
     upload: Option<Arc<Upload>>,
+    /// Where it is one of several that share a connection.
+    http2: Option<Http2<RequestBody>>,
     reset_on_error: Option<Arc<AppConnection>>,
 }
 

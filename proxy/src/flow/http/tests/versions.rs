@@ -13,8 +13,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::server::WebPkiClientVerifier;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
-use super::harness::{OK, Plane, answering, field};
+use super::harness::{OK, Plane, answering, field, target};
 use crate::resolve::destination::{HostnameVerifier, HttpDestination, Scheme, TlsPolicy};
 use crate::resolve::keystore::CertificateStore;
 
@@ -27,6 +28,25 @@ async fn http2_target() -> (SocketAddr, Requests, CertificateStore) {
 }
 
 async fn tls_target(alpn: &[&[u8]], asks_for_certificate: bool) -> (SocketAddr, Requests, CertificateStore) {
+    let (acceptor, store) = tls_acceptor(alpn, asks_for_certificate);
+    let requests = Requests::default();
+    let log = Arc::clone(&requests);
+    let address = target(move |stream| {
+        let (acceptor, log) = (acceptor.clone(), Arc::clone(&log));
+        async move {
+            let stream = acceptor.accept(stream).await?;
+            let echo = service_fn(move |request| echo(request, Arc::clone(&log)));
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let _ended = server.serve_connection(TokioIo::new(stream), echo).await;
+            Ok(())
+        }
+    })
+    .await;
+    (address, requests, store)
+}
+
+/// The server's side of TLS for `localhost`, and what to trust for it.
+pub(super) fn tls_acceptor(alpn: &[&[u8]], asks_for_certificate: bool) -> (TlsAcceptor, CertificateStore) {
     let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let certificate = key.cert.der().clone();
     let private = rustls_pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
@@ -46,25 +66,10 @@ async fn tls_target(alpn: &[&[u8]], asks_for_certificate: bool) -> (SocketAddr, 
         .with_single_cert(vec![certificate.clone()], private)
         .unwrap();
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let requests = Requests::default();
-    let log = Arc::clone(&requests);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, log) = (acceptor.clone(), Arc::clone(&log));
-            tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(stream).await else {
-                    return;
-                };
-                let echo = service_fn(move |request| echo(request, Arc::clone(&log)));
-                let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                let _ended = server.serve_connection(TokioIo::new(stream), echo).await;
-            });
-        }
-    });
-    (address, requests, CertificateStore(vec![certificate]))
+    (
+        TlsAcceptor::from(Arc::new(config)),
+        CertificateStore(vec![certificate]),
+    )
 }
 
 async fn echo(request: Request<Incoming>, log: Requests) -> Result<Response<Body>, Infallible> {
@@ -84,7 +89,7 @@ async fn echo(request: Request<Incoming>, log: Requests) -> Result<Response<Body
     Ok(Response::new(StreamBody::new(frames).boxed()))
 }
 
-fn https(http: &mut HttpDestination, trust_store: CertificateStore) {
+pub(super) fn https(http: &mut HttpDestination, trust_store: CertificateStore) {
     http.url.scheme = Scheme::Https;
     http.url.host = "localhost".to_owned();
     http.url.authority = "localhost".parse().unwrap();

@@ -1,0 +1,121 @@
+//! Connections over TLS: who opens them, who shares them, who waits for whom.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Notify;
+
+use super::harness::{Builder, PATIENCE, Plane, target};
+use super::versions::{https, tls_acceptor};
+use crate::resolve::keystore::CertificateStore;
+
+/// What an HTTP/2 target does with its connections.
+#[derive(Default)]
+struct Script {
+    max_streams: Option<u32>,
+    /// So many connections answer nothing but `/`.
+    silent: usize,
+}
+
+/// What it has seen.
+#[derive(Default)]
+struct Seen {
+    connections: AtomicUsize,
+    held: AtomicUsize,
+    changed: Notify,
+}
+
+impl Seen {
+    async fn held(&self, count: usize) {
+        let reached = async {
+            loop {
+                let changed = self.changed.notified();
+                if self.held.load(Ordering::Relaxed) >= count {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, reached)
+            .await
+            .expect("so many requests at once");
+    }
+
+    fn hold(&self) {
+        self.held.fetch_add(1, Ordering::Relaxed);
+        self.changed.notify_waiters();
+    }
+}
+
+async fn http2_target(script: Script) -> (SocketAddr, CertificateStore, Arc<Seen>) {
+    let (acceptor, store) = tls_acceptor(&[b"h2"], false);
+    let seen = Arc::new(Seen::default());
+    let (script, log) = (Arc::new(script), Arc::clone(&seen));
+    let address = target(move |stream| {
+        let (acceptor, script, seen) = (acceptor.clone(), Arc::clone(&script), Arc::clone(&log));
+        async move {
+            let stream = acceptor.accept(stream).await?;
+            let number = seen.connections.fetch_add(1, Ordering::Relaxed);
+            let is_silent = number < script.silent;
+            let of_service = Arc::clone(&seen);
+            let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                let seen = Arc::clone(&of_service);
+                async move {
+                    if is_silent && request.uri().path() != "/" {
+                        seen.hold();
+                        std::future::pending::<()>().await;
+                    }
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("ok"))))
+                }
+            });
+            let mut server = http2::Builder::new(TokioExecutor::new());
+            server.max_concurrent_streams(script.max_streams.unwrap_or(200));
+            let _ended = server.serve_connection(TokioIo::new(stream), service).await;
+            Ok(())
+        }
+    })
+    .await;
+    (address, store, seen)
+}
+
+fn plane(address: SocketAddr, store: CertificateStore) -> Builder {
+    Plane::to(address).with(|http| https(http, store))
+}
+
+fn is_ok(answer: &str) -> bool {
+    answer.starts_with("HTTP/1.1 200 ")
+}
+
+#[tokio::test]
+async fn a_request_that_finds_all_streams_taken_opens_another_connection() {
+    let script = Script {
+        silent: 1,
+        max_streams: Some(1),
+        ..Script::default()
+    };
+    let (address, store, seen) = http2_target(script).await;
+    let plane = plane(address, store).start().await;
+    // With its answer has come what the server allows.
+    assert!(is_ok(&plane.get("/").await));
+    let mut first = plane.connect().await;
+    first
+        .write_all(b"GET /held HTTP/1.1\r\nHost: app\r\n\r\n")
+        .await
+        .unwrap();
+    seen.held(1).await;
+    let answer = tokio::time::timeout(Duration::from_secs(10), plane.get("/")).await;
+    assert!(is_ok(&answer.expect("it does not wait for the first")));
+    assert_eq!(plane.dials(), 2);
+    assert!(is_ok(&plane.get("/").await));
+    assert_eq!(plane.dials(), 2, "whose stream is free again");
+}
