@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ struct Connection<B: RequestBody> {
     streams: AtomicUsize,
     /// How many the server allows.
     max_streams: Arc<AtomicUsize>,
+    retired: AtomicBool,
 }
 
 /// One request's part of a connection, from before it is sent until its answer has ended.
@@ -45,6 +46,12 @@ impl<B: RequestBody> Http2<B> {
     /// The server ended the connection for a reason of TLS.
     pub fn refusal(&self) -> &TlsRefusal {
         &self.0.refusal
+    }
+
+    /// The target did not answer in time, and nothing tells whether the connection is still alive.
+    /// What is under way goes on; new requests go elsewhere.
+    pub fn retire(&self) {
+        self.0.retired.store(true, Ordering::Relaxed);
     }
 }
 
@@ -73,6 +80,7 @@ impl<B: RequestBody> Connection<B> {
             refusal,
             streams: AtomicUsize::new(0),
             max_streams,
+            retired: AtomicBool::new(false),
         })
     }
 
@@ -82,6 +90,10 @@ impl<B: RequestBody> Connection<B> {
 
     fn has_room(&self) -> bool {
         self.streams() < self.max_streams.load(Ordering::Relaxed)
+    }
+
+    fn is_open(&self) -> bool {
+        !self.sender.is_closed() && !self.retired.load(Ordering::Relaxed)
     }
 }
 
@@ -152,6 +164,6 @@ impl<B: RequestBody> Entry<B> {
     }
 
     fn is_usable(&self, now: Instant, idle: Duration) -> bool {
-        !self.connection.sender.is_closed() && now - self.last_use < idle
+        self.connection.is_open() && now - self.last_use < idle
     }
 }

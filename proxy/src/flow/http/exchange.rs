@@ -290,6 +290,7 @@ async fn send_http1(
     .await
 }
 
+/// A target that is silent for too long gets no further request over this connection: it may be dead.
 async fn send_http2(
     part: &Http2<RequestBody>,
     request: Request<RequestBody>,
@@ -305,7 +306,10 @@ async fn send_http2(
         }
         waiting
             .poll(cx, |deadline, cx| poll_timer(&mut timer, deadline, cx))
-            .map(Err)
+            .map(|failed| {
+                part.retire();
+                Err(failed)
+            })
     })
     .await
 }

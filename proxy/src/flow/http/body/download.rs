@@ -255,6 +255,7 @@ impl Shared {
                 self.waiting_since = Some(now);
             }
             if now >= deadline {
+                self.http2.as_ref().inspect(|part| part.retire());
                 return Poll::Ready(Some(Err(timed_out(self.timeout, self.reset_on_error.as_ref()))));
             }
             self.timer.as_mut().reset(deadline);

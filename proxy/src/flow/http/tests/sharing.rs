@@ -96,6 +96,23 @@ fn is_ok(answer: &str) -> bool {
     answer.starts_with("HTTP/1.1 200 ")
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_has_gone_silent_gets_no_further_requests() {
+    let script = Script {
+        silent: 1,
+        ..Script::default()
+    };
+    let (address, store, _seen) = http2_target(script).await;
+    let plane = plane(address, store)
+        .read_timeout(Duration::from_secs(7))
+        .start()
+        .await;
+    assert!(plane.get("/a").await.starts_with("HTTP/1.1 504 "));
+    let answer = plane.get("/a").await;
+    assert!(is_ok(&answer), "{answer}");
+    assert_eq!(plane.dials(), 2);
+}
+
 #[tokio::test]
 async fn a_request_that_finds_all_streams_taken_opens_another_connection() {
     let script = Script {
