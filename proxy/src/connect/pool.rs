@@ -24,7 +24,7 @@ pub use self::connector::Connector;
 use self::connector::Opened;
 pub use self::http1::Http1;
 pub(crate) use self::http1::builder as http1_builder;
-pub use self::http2::Http2;
+pub use self::http2::{Http2, Opening};
 pub use self::io::{TargetIo, TlsRefusal};
 pub use self::key::PoolKey;
 use super::Error;
@@ -68,6 +68,8 @@ pub enum Reuse {
     Any,
     /// Only one that the server will not be closing at this moment.
     Recent,
+    /// A new connection, or one over HTTP/2 that others have opened after this one.
+    Newer(Opening),
     /// A new connection.
     Never,
 }
@@ -192,8 +194,8 @@ impl<B: RequestBody> Origin<B> {
     /// A connection that is open already, without waiting.
     pub fn reuse(&self, reuse: Reuse) -> Option<Lease<B>> {
         match (reuse, self.speaks.load(Ordering::Relaxed)) {
-            (Reuse::Never, _) => None,
-            (_, HTTP2) => self.http2.take(self.limits.idle).map(Lease::Http2),
+            (Reuse::Newer(_) | Reuse::Never, _) => None,
+            (_, HTTP2) => self.http2.take(reuse, self.limits.idle).map(Lease::Http2),
             _ => self.take_idle(reuse).map(Lease::Http1),
         }
     }
@@ -204,9 +206,9 @@ impl<B: RequestBody> Origin<B> {
             return self.connect().await;
         }
         let _alone = self.opening.lock().await;
-        match self.http2.take(self.limits.idle) {
-            Some(part) if reuse != Reuse::Never => Ok(Lease::Http2(part)),
-            _ => self.connect().await,
+        match self.http2.take(reuse, self.limits.idle) {
+            Some(part) => Ok(Lease::Http2(part)),
+            None => self.connect().await,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::io::{TargetIo, TlsRefusal};
-use super::{RequestBody, lock};
+use super::{RequestBody, Reuse, lock};
 use crate::connect::Error;
 
 /// Windows large enough for 1 Gbit/s at 10 ms; memory per stream stays bounded.
@@ -24,8 +24,20 @@ const STREAMS_UNTIL_TOLD: usize = 100;
 /// is some thousands of requests at once; more of them wait for each other.
 const MAX_CONNECTIONS: usize = 32;
 
+/// Tells connections apart by when they were opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Opening(u64);
+
+impl Opening {
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// A connection that many requests use at once. It ends with its last stream after the pool has let go.
 struct Connection<B: RequestBody> {
+    opening: Opening,
     sender: SendRequest<B>,
     refusal: TlsRefusal,
     streams: AtomicUsize,
@@ -46,6 +58,10 @@ impl<B: RequestBody> Http2<B> {
     /// The server ended the connection for a reason of TLS.
     pub fn refusal(&self) -> &TlsRefusal {
         &self.0.refusal
+    }
+
+    pub fn opening(&self) -> Opening {
+        self.0.opening
     }
 
     /// The target did not answer in time, and nothing tells whether the connection is still alive.
@@ -76,6 +92,7 @@ impl<B: RequestBody> Connection<B> {
         let max_streams = Arc::new(AtomicUsize::new(STREAMS_UNTIL_TOLD));
         tokio::spawn(drive(connection, Arc::clone(&max_streams)));
         Ok(Self {
+            opening: Opening::next(),
             sender,
             refusal,
             streams: AtomicUsize::new(0),
@@ -126,16 +143,20 @@ impl<B: RequestBody> Shared<B> {
     }
 
     /// A part of one that has room, or, once there are as many as there may be, of the least busy.
-    pub(super) fn take(&self, idle: Duration) -> Option<Http2<B>> {
+    pub(super) fn take(&self, reuse: Reuse, idle: Duration) -> Option<Http2<B>> {
         let now = Instant::now();
         let mut entries = lock(&self.0);
         entries.retain(|entry| entry.is_usable(now, idle));
         let full = entries.len() >= MAX_CONNECTIONS;
-        let mut entries = entries.iter_mut();
+        let mut allowed = entries.iter_mut().filter(|entry| match reuse {
+            Reuse::Any | Reuse::Recent => true,
+            Reuse::Newer(than) => entry.connection.opening > than,
+            Reuse::Never => false,
+        });
         let entry = if full {
-            entries.min_by_key(|entry| entry.connection.streams())
+            allowed.min_by_key(|entry| entry.connection.streams())
         } else {
-            entries.find(|entry| entry.connection.has_room())
+            allowed.find(|entry| entry.connection.has_room())
         }?;
         entry.last_use = now;
         Some(entry.part())

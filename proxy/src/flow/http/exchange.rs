@@ -61,15 +61,16 @@ impl HttpService {
             },
         };
         let again = (safe && lease.is_reused()).then(|| copy(&request));
+        let afresh = lease.afresh();
         let upload = request.body().upload();
         let failed = match self.send(lease, request, app, resets).await {
             Ok(response) => return Ok(response),
             Err(failed) => failed,
         };
         match (failed, again) {
-            (Failed::Unsent(request), _) => Box::pin(self.send_afresh(*request, app, resets)).await,
+            (Failed::Unsent(request), _) => Box::pin(self.send_afresh(*request, afresh, app, resets)).await,
             (Failed::Lost(error), Some(request)) if !error.as_ref().is_some_and(is_invalid) => {
-                Box::pin(self.send_afresh(request, app, resets)).await
+                Box::pin(self.send_afresh(request, afresh, app, resets)).await
             }
             (failed, _) => Err(self.failed(failed, upload.as_deref())),
         }
@@ -98,12 +99,13 @@ impl HttpService {
     async fn send_afresh(
         &self,
         request: Request<RequestBody>,
+        afresh: Reuse,
         app: &Arc<AppConnection>,
         resets: bool,
     ) -> Result<Response<ResponseBody>, Error> {
         self.named.metrics.repeated.inc();
         let upload = request.body().upload();
-        let lease = match self.open(Reuse::Never).await {
+        let lease = match self.open(afresh).await {
             Ok(lease) => lease,
             Err(error) => return Err(self.not_connected(error, request).await),
         };
@@ -218,6 +220,15 @@ impl Lease<RequestBody> {
         match self {
             Self::Http1(connection) => connection.is_reused(),
             Self::Http2(_) => true,
+        }
+    }
+
+    /// What a request may take that got no answer over this one. Many requests lose an HTTP/2
+    /// connection together, and one new one is enough for them.
+    fn afresh(&self) -> Reuse {
+        match self {
+            Self::Http1(_) => Reuse::Never,
+            Self::Http2(part) => Reuse::Newer(part.opening()),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::Response;
 use http_body_util::Full;
 use hyper::server::conn::http2;
@@ -25,6 +26,8 @@ struct Script {
     max_streams: Option<u32>,
     /// So many connections answer nothing but `/`.
     silent: usize,
+    /// A connection with so many requests at once closes instead of answering.
+    closes_at: Option<usize>,
 }
 
 /// What it has seen.
@@ -67,6 +70,7 @@ async fn http2_target(script: Script) -> (SocketAddr, CertificateStore, Arc<Seen
             let stream = acceptor.accept(stream).await?;
             let number = seen.connections.fetch_add(1, Ordering::Relaxed);
             let is_silent = number < script.silent;
+            let closes = script.closes_at.filter(|_| number == 0);
             let of_service = Arc::clone(&seen);
             let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
                 let seen = Arc::clone(&of_service);
@@ -80,7 +84,14 @@ async fn http2_target(script: Script) -> (SocketAddr, CertificateStore, Arc<Seen
             });
             let mut server = http2::Builder::new(TokioExecutor::new());
             server.max_concurrent_streams(script.max_streams.unwrap_or(200));
-            let _ended = server.serve_connection(TokioIo::new(stream), service).await;
+            let serving = server.serve_connection(TokioIo::new(stream), service);
+            match closes {
+                Some(count) => tokio::select! {
+                    _ended = serving => {}
+                    () = seen.held(count) => {}
+                },
+                None => drop(serving.await),
+            }
             Ok(())
         }
     })
@@ -135,4 +146,19 @@ async fn a_request_that_finds_all_streams_taken_opens_another_connection() {
     assert_eq!(plane.dials(), 2);
     assert!(is_ok(&plane.get("/").await));
     assert_eq!(plane.dials(), 2, "whose stream is free again");
+}
+
+#[tokio::test]
+async fn all_requests_of_a_lost_connection_share_a_new_one() {
+    const REQUESTS: usize = 50;
+    let script = Script {
+        silent: 1,
+        closes_at: Some(REQUESTS),
+        ..Script::default()
+    };
+    let (address, store, _seen) = http2_target(script).await;
+    let plane = plane(address, store).start().await;
+    let answers = join_all((0..REQUESTS).map(|_| plane.get("/held"))).await;
+    assert!(answers.iter().all(|answer| is_ok(answer)), "{answers:?}");
+    assert_eq!(plane.dials(), 2);
 }
