@@ -202,14 +202,33 @@ impl<B: RequestBody> Origin<B> {
 
     /// A new connection, or a part of one that others have just opened.
     pub async fn open(&self, reuse: Reuse) -> Result<Lease<B>, Error> {
-        if self.speaks.load(Ordering::Relaxed) == HTTP1 {
+        if self.speaks_http1() {
             return self.connect().await;
         }
-        let _alone = self.opening.lock().await;
-        match self.http2.take(reuse, self.limits.idle) {
-            Some(part) => Ok(Lease::Http2(part)),
+        // The time counts from here, however many wait before.
+        let limit = self.connector.timeout();
+        let opened = tokio::time::timeout(limit, self.open_in_turn(reuse)).await;
+        match opened.map_err(|_elapsed| Error::TimedOut(limit))?? {
+            Some(lease) => Ok(lease),
             None => self.connect().await,
         }
+    }
+
+    /// `None` if the target has turned out to speak HTTP/1 meanwhile: there is nothing to share then,
+    /// and so nothing to wait for.
+    async fn open_in_turn(&self, reuse: Reuse) -> Result<Option<Lease<B>>, Error> {
+        let _alone = self.opening.lock().await;
+        if self.speaks_http1() {
+            return Ok(None);
+        }
+        match self.http2.take(reuse, self.limits.idle) {
+            Some(part) => Ok(Some(Lease::Http2(part))),
+            None => self.connect().await.map(Some),
+        }
+    }
+
+    fn speaks_http1(&self) -> bool {
+        self.speaks.load(Ordering::Relaxed) == HTTP1
     }
 
     /// A connection of the request's own over HTTP/1, for upgrades.

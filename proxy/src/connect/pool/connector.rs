@@ -63,6 +63,10 @@ impl Connector {
         self.tls.is_some() || self.http2_prior_knowledge
     }
 
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     pub(super) async fn open(&self) -> Result<Opened, Error> {
         let deadline = Instant::now() + self.timeout;
         let tcp = self

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::connect::pool::{Limits, Pool};
@@ -295,11 +295,11 @@ pub(super) async fn answering(response: &'static str) -> (SocketAddr, Seen) {
 pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// A head, up to and with its empty line; `None` at the end of the connection.
-pub(super) async fn read_head(stream: &mut TcpStream) -> Option<String> {
+pub(super) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     read_until(stream, b"\r\n\r\n").await
 }
 
-pub(super) async fn read_until(stream: &mut TcpStream, end: &[u8]) -> Option<String> {
+pub(super) async fn read_until(stream: &mut (impl AsyncRead + Unpin), end: &[u8]) -> Option<String> {
     let mut read = Vec::new();
     let whole = async {
         while !read.ends_with(end) {

@@ -15,8 +15,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use super::harness::{Builder, PATIENCE, Plane, target};
+use super::harness::{Builder, OK, PATIENCE, Plane, read_head, target};
 use super::versions::{https, tls_acceptor};
 use crate::resolve::keystore::CertificateStore;
 
@@ -161,4 +162,50 @@ async fn all_requests_of_a_lost_connection_share_a_new_one() {
     let answers = join_all((0..REQUESTS).map(|_| plane.get("/held"))).await;
     assert!(answers.iter().all(|answer| is_ok(answer)), "{answers:?}");
     assert_eq!(plane.dials(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_wait_for_a_target_that_never_shakes_hands_none_waits_longer_than_the_timeout() {
+    let address = target(|stream| async move {
+        std::future::pending::<()>().await;
+        drop(stream);
+        Ok(())
+    })
+    .await;
+    let plane = plane(address, CertificateStore::default())
+        .with(|http| http.connect_timeout = Duration::from_secs(1))
+        .start()
+        .await;
+    let started = Instant::now();
+    for answer in join_all((0..10).map(|_| plane.get("/"))).await {
+        assert!(
+            answer.contains("did not accept the connection within 1 seconds"),
+            "{answer}"
+        );
+    }
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_requests_to_a_slow_http1_target_do_not_wait_for_each_other() {
+    const HANDSHAKE: Duration = Duration::from_secs(1);
+    let (acceptor, store) = tls_acceptor(&[b"http/1.1"], false);
+    let address = target(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            tokio::time::sleep(HANDSHAKE).await;
+            let mut stream = acceptor.accept(stream).await?;
+            read_head(&mut stream).await;
+            stream.write_all(OK.as_bytes()).await?;
+            stream.shutdown().await
+        }
+    })
+    .await;
+    let plane = plane(address, store).start().await;
+    let started = Instant::now();
+    let answers = join_all((0..10).map(|_| plane.get("/"))).await;
+    assert!(answers.iter().all(|answer| is_ok(answer)), "{answers:?}");
+    let took = started.elapsed();
+    assert!(took < 3 * HANDSHAKE, "{took:?}");
 }
