@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,13 +12,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 
 use super::HttpService;
 use super::answer::{Refusal, answer};
 use super::app::{AppConnection, AppStream};
+use crate::accept::Accepted;
 use crate::framing::{self, Deadlines, Protocol, RequestGuard, RequestHandle, Turn};
 use crate::lifecycle::drain::DrainWatch;
+use crate::telemetry::connections::Listed;
 
 /// What hyper reads from has passed the framing's guard.
 type Guard = RequestGuard<AppStream>;
@@ -52,12 +52,19 @@ impl<R: Fn(&HeaderMap) -> Resolved + Send + Sync + 'static> Resolve for R {}
 /// An application that goes away cancels its request to the target: closing its
 /// sending half counts as going away, as with other HTTP proxies. An answer that
 /// cannot be completed aborts the application's connection.
-pub async fn serve_connection<R>(io: TcpStream, peer: SocketAddr, resolve: R, drain: DrainWatch)
-where
-    R: Resolve,
-{
-    let app = Arc::new(AppConnection::new(drain.clone()));
-    let stream = AppStream::new(io, Arc::clone(&app));
+///
+/// The connection counts as open, and is listed, until its last byte: also after a switch of
+/// protocols, which this does not wait for.
+pub async fn serve_connection<R: Resolve>(accepted: Accepted, listed: Listed, resolve: R) {
+    let Accepted {
+        stream,
+        peer,
+        drain,
+        permit,
+        ..
+    } = accepted;
+    let app = Arc::new(AppConnection::new(drain.clone(), permit, listed));
+    let stream = AppStream::new(stream, Arc::clone(&app));
     let (mut guard, handle) = RequestGuard::new(stream, framing::Limits::default(), Deadlines::default());
     let protocol = tokio::select! {
         biased;
