@@ -28,7 +28,11 @@ type Guard = RequestGuard<AppStream>;
 const MAX_FIELDS: usize = 256;
 /// Bytes buffered per connection and direction.
 const MAX_BUFFER: usize = 128 * 1024;
-const MAX_STREAMS: u32 = 256;
+/// Requests at once on an HTTP/2 connection: the least that RFC 9113, section 6.5.2, recommends
+/// to allow, as each may open a connection to the target.
+const MAX_STREAMS: u32 = 100;
+/// Bytes of an answer that wait for the application to take them, per stream.
+const SEND_BUFFER: usize = 64 * 1024;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
@@ -122,6 +126,7 @@ where
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .max_send_buf_size(SEND_BUFFER)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(64 * 1024)

@@ -209,6 +209,25 @@ async fn an_http2_application_reaches_an_http1_target() {
 }
 
 #[tokio::test]
+async fn an_http2_application_may_ask_a_hundred_things_at_once() {
+    let (address, _) = answering(OK).await;
+    let plane = Plane::to(address).start().await;
+    let stream = TcpStream::connect(plane.address).await.unwrap();
+    let (mut app, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
+    let mut connection = std::pin::pin!(connection);
+    let request = Request::get("http://app/")
+        .body(Full::<Bytes>::default())
+        .unwrap();
+    tokio::select! {
+        answer = app.send_request(request) => drop(answer.unwrap()),
+        ended = connection.as_mut() => ended.unwrap(),
+    }
+    assert_eq!(connection.current_max_send_streams(), 100);
+}
+
+#[tokio::test]
 async fn the_drain_tells_http2_applications_to_go() {
     let (address, _) = answering(OK).await;
     let plane = Plane::to(address).start().await;
