@@ -11,6 +11,7 @@ mod request_id;
 mod retry;
 mod selection;
 mod server;
+mod streams;
 mod target;
 mod upgrade;
 

@@ -308,7 +308,7 @@ fn keep_turn(response: Response<ResponseBody>, turn: Turn) -> Response<ResponseB
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         turn.upgraded();
     }
-    response.map(|body| body.keeping(turn))
+    response.map(|body| body.keeping_turn(turn))
 }
 
 /// The error and what caused it, in one line.

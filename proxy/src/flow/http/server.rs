@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use super::HttpService;
 use super::answer::{Refusal, answer};
 use super::app::{AppConnection, AppStream};
+use super::streams::Streams;
 use crate::accept::Accepted;
 use crate::framing::{self, Deadlines, Protocol, RequestGuard, RequestHandle, Turn};
 use crate::lifecycle::drain::DrainWatch;
@@ -49,7 +50,8 @@ impl<R: Fn(&HeaderMap) -> Resolved + Send + Sync + 'static> Resolve for R {}
 ///
 /// `resolve` is asked with the head of every request, so a changed configuration applies
 /// to the next one. When the drain begins, HTTP/1
-/// answers say `Connection: close`, HTTP/2 gets a GOAWAY, and what runs is finished.
+/// answers say `Connection: close`, HTTP/2 gets a GOAWAY, and what runs is finished. Connections
+/// without a request for a while end in the same way.
 ///
 /// # Guarantees
 ///
@@ -107,7 +109,8 @@ where
         .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(guard), answer)
         .with_upgrades();
-    drive(connection, http1::UpgradeableConnection::graceful_shutdown, drain).await
+    let shut_down = http1::UpgradeableConnection::graceful_shutdown;
+    drive(connection, shut_down, drain.draining(), drain).await
 }
 
 async fn serve_http2<R>(
@@ -119,9 +122,13 @@ async fn serve_http2<R>(
 where
     R: Resolve,
 {
+    let streams = Streams::new();
+    let of_answers = Arc::clone(&streams);
     let answer = service_fn(move |request: Request<Incoming>| {
+        let stream = of_answers.begin();
         let resolved = resolve(request.headers());
-        respond(resolved, request, None, Arc::clone(&app))
+        let answer = respond(resolved, request, None, Arc::clone(&app));
+        async move { Ok::<_, Infallible>(answer.await?.map(|body| body.keeping_stream(stream))) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -131,7 +138,16 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(64 * 1024)
         .serve_connection(TokioIo::new(guard), answer);
-    drive(connection, http2::Connection::graceful_shutdown, drain).await
+    // The guard does not look into HTTP/2, so idle connections end here. A stream may be silent as
+    // long as it likes.
+    let idle = Deadlines::default().idle;
+    let ends = async {
+        tokio::select! {
+            () = drain.draining() => {}
+            () = streams.idle(idle) => {}
+        }
+    };
+    drive(connection, http2::Connection::graceful_shutdown, ends, drain).await
 }
 
 async fn respond(
@@ -143,14 +159,15 @@ async fn respond(
     Ok(answer(resolved, request, turn, app).await)
 }
 
-/// Runs a connection to its end, and asks it to end when the drain begins. `None` if it was cut off.
+/// Runs a connection to its end, and asks it to end when it is time. `None` if it was cut off.
 async fn drive<C: Future>(
     connection: C,
     shut_down: impl FnOnce(Pin<&mut C>),
+    ends: impl Future<Output = ()>,
     drain: &DrainWatch,
 ) -> Option<C::Output> {
     let mut connection = pin!(connection);
-    let mut draining = pin!(drain.draining());
+    let mut ends = pin!(ends);
     let mut alarm = None;
     let output = poll_fn(|cx| {
         // First, so that a request that is here already is not closed on.
@@ -163,8 +180,7 @@ async fn drive<C: Future>(
         }
         alarm.raised.store(false, Ordering::Release);
         let waker = Waker::from(Arc::clone(alarm));
-        draining
-            .as_mut()
+        ends.as_mut()
             .poll(&mut Context::from_waker(&waker))
             .map(|()| None)
     })
@@ -179,7 +195,7 @@ async fn drive<C: Future>(
     }
 }
 
-/// Wakes a connection for the drain. To ask the drain itself whenever the connection
+/// Wakes a connection for its end. To ask the drain itself whenever the connection
 /// moves would take a lock that all connections share.
 struct Alarm {
     raised: AtomicBool,

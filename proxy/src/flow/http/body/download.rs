@@ -13,13 +13,15 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::upload::{RequestBody, Upload};
 use crate::connect::pool::{Http1, Http2, Origin};
 use crate::flow::http::app::AppConnection;
+use crate::flow::http::streams::OpenStream;
 use crate::framing::Turn;
 
 /// What is sent to the application.
 pub struct ResponseBody {
     source: Source,
-    /// Ends with the body.
+    /// These end with the body.
     _turn: Option<Turn>,
+    _stream: Option<OpenStream>,
 }
 
 enum Source {
@@ -41,7 +43,11 @@ pub enum DownloadError {
 
 impl From<Source> for ResponseBody {
     fn from(source: Source) -> Self {
-        Self { source, _turn: None }
+        Self {
+            source,
+            _turn: None,
+            _stream: None,
+        }
     }
 }
 
@@ -60,10 +66,17 @@ impl ResponseBody {
         }
     }
 
-    pub(in crate::flow::http) fn keeping(self, turn: Turn) -> Self {
+    pub(in crate::flow::http) fn keeping_turn(self, turn: Turn) -> Self {
         Self {
-            source: self.source,
             _turn: Some(turn),
+            ..self
+        }
+    }
+
+    pub(in crate::flow::http) fn keeping_stream(self, stream: OpenStream) -> Self {
+        Self {
+            _stream: Some(stream),
+            ..self
         }
     }
 

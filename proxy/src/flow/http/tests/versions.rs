@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Version};
@@ -13,9 +14,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::server::WebPkiClientVerifier;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::harness::{OK, Plane, answering, field, target};
+use super::harness::{OK, PATIENCE, Plane, answering, field, read_head, target};
 use crate::resolve::destination::{HostnameVerifier, HttpDestination, Scheme, TlsPolicy};
 use crate::resolve::keystore::CertificateStore;
 
@@ -240,9 +242,36 @@ async fn the_drain_tells_http2_applications_to_go() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(super::harness::PATIENCE, closed)
+    tokio::time::timeout(PATIENCE, closed)
         .await
         .expect("GOAWAY closes the connection");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_streams_is_told_to_go_after_a_minute() {
+    let address = target(|mut stream| async move {
+        while read_head(&mut stream).await.is_some() {}
+        Ok(())
+    })
+    .await;
+    let silence = Duration::from_secs(70);
+    let plane = Plane::to(address).read_timeout(silence).start().await;
+    let stream = TcpStream::connect(plane.address).await.unwrap();
+    let (mut app, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    let started = Instant::now();
+    let request = Request::get("http://app/")
+        .body(Full::<Bytes>::default())
+        .unwrap();
+    let answer = app.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), 504, "silent streams are left alone");
+    drop(answer);
+    let ended = tokio::time::timeout(2 * PATIENCE, connection).await;
+    ended.expect("GOAWAY ends the connection").unwrap().unwrap();
+    let took = started.elapsed();
+    assert!((130..132).contains(&took.as_secs()), "{took:?}");
 }
 
 #[tokio::test]
