@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::harness::{OK, PATIENCE, Plane, answering, field, read_head, target};
+use crate::flow::http::Retry;
 use crate::resolve::destination::{HostnameVerifier, HttpDestination, Scheme, TlsPolicy};
 use crate::resolve::keystore::CertificateStore;
 
@@ -140,6 +141,37 @@ async fn grpc_passes_from_http2_to_http2_with_trailers() {
     );
     assert_eq!(headers["te"], "trailers");
     assert!(headers["authorization"].as_bytes().starts_with(b"Basic "));
+}
+
+/// Where repeats are configured, short bodies are read before they are sent.
+#[tokio::test]
+async fn a_body_with_trailers_arrives_whole_where_repeats_are_configured() {
+    let (address, requests, store) = http2_target().await;
+    let retry = Retry {
+        max_retries: 1,
+        status_codes: Vec::new(),
+    };
+    let plane = Plane::to(address)
+        .with(|http| https(http, store))
+        .retry(retry)
+        .start()
+        .await;
+    let stream = TcpStream::connect(plane.address).await.unwrap();
+    let (mut app, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let trailers = HeaderMap::from_iter([("x-sum".parse().unwrap(), "7".parse().unwrap())]);
+    let frames = [Frame::data(Bytes::from("message")), Frame::trailers(trailers)].map(Ok::<_, Infallible>);
+    let request = Request::post("http://app/echo")
+        .header("content-length", "7")
+        .body(StreamBody::new(futures_util::stream::iter(frames)))
+        .unwrap();
+    let answer = app.send_request(request).await.unwrap();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "message");
+    let (_, _, headers) = requests.lock().unwrap()[0].clone();
+    assert_eq!(headers["content-length"], "7");
 }
 
 #[tokio::test]
