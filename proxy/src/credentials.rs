@@ -166,6 +166,9 @@ pub enum Error {
     TokenServiceUnreachable(#[source] Arc<connect::Error>),
     #[error("the token service did not answer within {} s", .0.as_secs())]
     TokenServiceTimedOut(Duration),
+    /// All turns were taken for as long as the call may last.
+    #[error("{0} other calls to the token service were waiting for its answer")]
+    TokenServiceBusy(usize),
     #[error("the token service closed the connection or sent an invalid answer")]
     TokenServiceProtocol,
     /// `detail` is `error: error_description` of the answer, printable and short; for logs only.
@@ -192,6 +195,7 @@ impl Error {
             | Self::TokenServiceUrl(_)
             | Self::TokenServiceUnreachable(_)
             | Self::TokenServiceTimedOut(_)
+            | Self::TokenServiceBusy(_)
             | Self::TokenServiceProtocol
             | Self::Cancelled => None,
         }
@@ -205,6 +209,7 @@ impl Error {
             | Self::TokenServiceUrl(_)
             | Self::TokenServiceUnreachable(_)
             | Self::TokenServiceTimedOut(_)
+            | Self::TokenServiceBusy(_)
             | Self::TokenServiceProtocol
             | Self::InvalidTokenResponse(_)
             | Self::Cancelled => None,

@@ -242,9 +242,11 @@ fn is_passing(error: &Error) -> bool {
             status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
         }
         Error::TokenServiceProtocol | Error::InvalidTokenResponse(_) => true,
-        Error::Tls(_) | Error::TokenServiceUrl(_) | Error::TokenServiceTimedOut(_) | Error::Cancelled => {
-            false
-        }
+        Error::Tls(_)
+        | Error::TokenServiceUrl(_)
+        | Error::TokenServiceTimedOut(_)
+        | Error::TokenServiceBusy(_)
+        | Error::Cancelled => false,
     }
 }
 
