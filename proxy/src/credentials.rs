@@ -171,10 +171,12 @@ pub enum Error {
     TokenServiceBusy(usize),
     #[error("the token service closed the connection or sent an invalid answer")]
     TokenServiceProtocol,
-    /// `detail` is `error: error_description` of the answer, printable and short; for logs only.
+    /// `code` is the `error` of RFC 6749, section 5.2, and `detail` is `error: error_description` of the
+    /// answer, printable and short; for logs only.
     #[error("the token service answered {}{}{}", .status.as_u16(), .detail.as_ref().map_or("", |_| ", "), .detail.as_deref().unwrap_or(""))]
     TokenServiceStatus {
         status: StatusCode,
+        code: Option<String>,
         detail: Option<String>,
         retry_after: Option<Duration>,
     },
