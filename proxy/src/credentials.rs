@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use tokio::time::Instant;
 
 use crate::connect;
 use crate::resolve::destination::{Authentication, DestinationName, HttpDestination};
@@ -95,8 +94,6 @@ pub struct Injection {
     /// Replaces all headers of that name; the value is marked sensitive.
     pub header: Option<(HeaderName, HeaderValue)>,
     pub app_authorization: AppAuthorization,
-    /// When the credential ends; never for static ones.
-    pub expires: Option<Instant>,
     /// Which token this is; compared by [`Authenticator::rejected`].
     generation: Option<u64>,
 }
@@ -106,7 +103,6 @@ impl Injection {
         Self {
             header: None,
             app_authorization: AppAuthorization::Pass,
-            expires: None,
             generation: None,
         }
     }
@@ -115,14 +111,12 @@ impl Injection {
         Self {
             header: Some((header::AUTHORIZATION, value)),
             app_authorization: AppAuthorization::Remove,
-            expires: None,
             generation: None,
         }
     }
 
     fn token(token: &token_cache::Token) -> Self {
         Self {
-            expires: Some(token.expires),
             generation: Some(token.generation),
             ..Self::authorization(token.header.clone())
         }
