@@ -32,6 +32,20 @@ pub(super) struct AppConnection {
     pinned: Mutex<Option<Pinned>>,
 }
 
+/// Who gets an answer.
+#[derive(Clone, Copy)]
+pub(super) struct Client<'a> {
+    pub(super) app: &'a Arc<AppConnection>,
+    /// HTTP/1.0 has no other sign for a body that broke off.
+    pub(super) resets: bool,
+}
+
+impl Client<'_> {
+    pub(super) fn reset_on_error(self) -> Option<Arc<AppConnection>> {
+        self.resets.then(|| Arc::clone(self.app))
+    }
+}
+
 struct Pinned {
     origin: Arc<Origin<RequestBody>>,
     connection: Box<Http1<RequestBody>>,

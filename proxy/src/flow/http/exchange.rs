@@ -12,7 +12,7 @@ use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::HttpService;
-use super::app::AppConnection;
+use super::app::{AppConnection, Client};
 use super::body::{Pooled, RequestBody, ResponseBody, Upload};
 use super::headers;
 use crate::connect::pool::{Http1, Http2, Lease, Reuse};
@@ -48,12 +48,11 @@ impl HttpService {
     pub(super) async fn exchange(
         &self,
         request: Request<RequestBody>,
-        app: &Arc<AppConnection>,
-        resets: bool,
+        client: Client<'_>,
     ) -> Result<Response<ResponseBody>, Error> {
         let safe = is_safe(request.method()) && request.body().is_empty();
         let reuse = if safe { Reuse::Any } else { Reuse::Recent };
-        let lease = match self.pooled(app, reuse) {
+        let lease = match self.pooled(client.app, reuse) {
             Some(lease) => lease,
             None => match Box::pin(self.open(reuse)).await {
                 Ok(lease) => lease,
@@ -63,14 +62,14 @@ impl HttpService {
         let again = (safe && lease.is_reused()).then(|| copy(&request));
         let afresh = lease.afresh();
         let upload = request.body().upload();
-        let failed = match self.send(lease, request, app, resets).await {
+        let failed = match self.send(lease, request, client).await {
             Ok(response) => return Ok(response),
             Err(failed) => failed,
         };
         match (failed, again) {
-            (Failed::Unsent(request), _) => Box::pin(self.send_afresh(*request, afresh, app, resets)).await,
+            (Failed::Unsent(request), _) => Box::pin(self.send_afresh(*request, afresh, client)).await,
             (Failed::Lost(error), Some(request)) if !error.as_ref().is_some_and(is_invalid) => {
-                Box::pin(self.send_afresh(request, afresh, app, resets)).await
+                Box::pin(self.send_afresh(request, afresh, client)).await
             }
             (failed, _) => Err(self.failed(failed, upload.as_deref())),
         }
@@ -84,10 +83,8 @@ impl HttpService {
     }
 
     async fn open(&self, reuse: Reuse) -> Result<Lease<RequestBody>, connect::Error> {
-        let begin = Instant::now();
-        let opened = self.origin.open(reuse).await;
-        self.named.took(|steps| &steps.connect, begin);
-        opened
+        let opened = self.origin.open(reuse);
+        self.named.measured(|steps| &steps.connect, opened).await
     }
 
     async fn not_connected(&self, error: crate::connect::Error, request: Request<RequestBody>) -> Error {
@@ -100,8 +97,7 @@ impl HttpService {
         &self,
         request: Request<RequestBody>,
         afresh: Reuse,
-        app: &Arc<AppConnection>,
-        resets: bool,
+        client: Client<'_>,
     ) -> Result<Response<ResponseBody>, Error> {
         self.named.metrics.repeated.inc();
         let upload = request.body().upload();
@@ -109,7 +105,7 @@ impl HttpService {
             Ok(lease) => lease,
             Err(error) => return Err(self.not_connected(error, request).await),
         };
-        self.send(lease, request, app, resets)
+        self.send(lease, request, client)
             .await
             .map_err(|failed| self.failed(failed, upload.as_deref()))
     }
@@ -118,40 +114,35 @@ impl HttpService {
         &self,
         lease: Lease<RequestBody>,
         request: Request<RequestBody>,
-        app: &Arc<AppConnection>,
-        resets: bool,
+        client: Client<'_>,
     ) -> Result<Response<ResponseBody>, Failed> {
-        let begin = Instant::now();
-        let answered = self.send_over(lease, request, app, resets).await;
-        self.named.took(|steps| &steps.answer, begin);
-        answered
+        let answered = pin!(self.send_over(lease, request, client));
+        self.named.measured(|steps| &steps.answer, answered).await
     }
 
     async fn send_over(
         &self,
         lease: Lease<RequestBody>,
         request: Request<RequestBody>,
-        app: &Arc<AppConnection>,
-        resets: bool,
+        client: Client<'_>,
     ) -> Result<Response<ResponseBody>, Failed> {
         let upload = request.body().upload();
-        let reset_on_error = resets.then(|| Arc::clone(app));
         match lease {
             Lease::Http1(mut connection) => {
                 let request = for_http1(request);
                 let response = send_http1(&mut connection, request, upload.as_deref(), self.read_timeout)
                     .await
                     .map_err(|failed| failed.or_refused(connection.refusal()))?;
-                Ok(self.answered_http1(connection, response, upload, app, reset_on_error))
+                Ok(self.answered_http1(connection, response, upload, client))
             }
             Lease::Http2(part) => {
                 let request = self.for_http2(request);
                 let response = Box::pin(send_http2(&part, request, upload.as_deref(), self.read_timeout))
                     .await
                     .map_err(|failed| failed.or_refused(part.refusal().get()))?;
-                Ok(response.map(|body| {
-                    ResponseBody::shared(body, self.read_timeout, upload, Some(part), reset_on_error)
-                }))
+                let reset = client.reset_on_error();
+                Ok(response
+                    .map(|body| ResponseBody::shared(body, self.read_timeout, upload, Some(part), reset)))
             }
         }
     }
@@ -161,9 +152,9 @@ impl HttpService {
         mut connection: Box<Http1<RequestBody>>,
         response: Response<Incoming>,
         upload: Option<Arc<Upload>>,
-        app: &Arc<AppConnection>,
-        reset_on_error: Option<Arc<AppConnection>>,
+        client: Client<'_>,
     ) -> Response<ResponseBody> {
+        let reset_on_error = client.reset_on_error();
         let still_uploading = upload.as_ref().is_some_and(|upload| !upload.has_ended());
         // hyper would answer an HTTP/1.0 server in HTTP/1.0 from now on, without chunked bodies.
         let old = response.version() == Version::HTTP_10;
@@ -175,13 +166,13 @@ impl HttpService {
         if let Some(limit) = headers::server_idle(response.headers()) {
             connection.set_server_idle(limit);
         }
-        let pinned = app.is_pinned() || headers::authenticates_connection(&response);
+        let pinned = client.app.is_pinned() || headers::authenticates_connection(&response);
         response.map(|incoming| {
             ResponseBody::pooled(Pooled {
                 incoming,
                 connection: Some(connection),
                 origin: Arc::clone(&self.origin),
-                pin_to: pinned.then(|| Arc::clone(app)),
+                pin_to: pinned.then(|| Arc::clone(client.app)),
                 timeout: self.read_timeout,
                 waiting_since: None,
                 reset_on_error,
