@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::io::{TargetIo, TlsRefusal};
@@ -41,9 +43,15 @@ struct Connection<B: RequestBody> {
     sender: SendRequest<B>,
     refusal: TlsRefusal,
     streams: AtomicUsize,
-    /// How many the server allows.
-    max_streams: Arc<AtomicUsize>,
+    allowed: Arc<Allowed>,
     retired: AtomicBool,
+}
+
+/// How many streams the server allows. It says so before its first answer (RFC 9113, section 3.4).
+struct Allowed {
+    streams: AtomicUsize,
+    answered: AtomicBool,
+    first_answer: Notify,
 }
 
 /// One request's part of a connection, from before it is sent until its answer has ended.
@@ -64,6 +72,19 @@ impl<B: RequestBody> Http2<B> {
         self.0.opening
     }
 
+    /// The head of an answer has come.
+    pub fn answered(&self) {
+        let Allowed {
+            answered,
+            first_answer,
+            ..
+        } = &*self.0.allowed;
+        if !answered.load(Ordering::Relaxed) {
+            answered.store(true, Ordering::Relaxed);
+            first_answer.notify_one();
+        }
+    }
+
     /// The target did not answer in time, and nothing tells whether the connection is still alive.
     /// What is under way goes on; new requests go elsewhere.
     pub fn retire(&self) {
@@ -78,25 +99,29 @@ impl<B: RequestBody> Drop for Http2<B> {
 }
 
 impl<B: RequestBody> Connection<B> {
-    async fn handshake(io: TargetIo) -> Result<Self, Error> {
+    async fn handshake(io: TargetIo, max_streams: usize) -> Result<Self, Error> {
         let refusal = io.refusal();
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .initial_max_send_streams(STREAMS_UNTIL_TOLD)
+            .initial_max_send_streams(max_streams)
             .max_header_list_size(64 * 1024)
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| Error::Io(std::io::Error::other(error)))?;
-        let max_streams = Arc::new(AtomicUsize::new(STREAMS_UNTIL_TOLD));
-        tokio::spawn(drive(connection, Arc::clone(&max_streams)));
+        let allowed = Arc::new(Allowed {
+            streams: AtomicUsize::new(max_streams),
+            answered: AtomicBool::new(false),
+            first_answer: Notify::new(),
+        });
+        tokio::spawn(drive(connection, Arc::clone(&allowed)));
         Ok(Self {
             opening: Opening::next(),
             sender,
             refusal,
             streams: AtomicUsize::new(0),
-            max_streams,
+            allowed,
             retired: AtomicBool::new(false),
         })
     }
@@ -105,8 +130,12 @@ impl<B: RequestBody> Connection<B> {
         self.streams.load(Ordering::Relaxed)
     }
 
+    fn max_streams(&self) -> usize {
+        self.allowed.streams.load(Ordering::Relaxed)
+    }
+
     fn has_room(&self) -> bool {
-        self.streams() < self.max_streams.load(Ordering::Relaxed)
+        self.streams() < self.max_streams()
     }
 
     fn is_open(&self) -> bool {
@@ -116,12 +145,16 @@ impl<B: RequestBody> Connection<B> {
 
 type Driver<B> = http2::Connection<TokioIo<TargetIo>, B, TokioExecutor>;
 
-/// Moves requests to the connection, and notes with each what the server has said about their number.
-async fn drive<B: RequestBody>(connection: Driver<B>, max_streams: Arc<AtomicUsize>) {
+/// Moves requests to the connection. Notes what the server has said about their number with each,
+/// and after the first answer.
+async fn drive<B: RequestBody>(connection: Driver<B>, allowed: Arc<Allowed>) {
     let mut connection = pin!(connection);
+    let mut first_answer = pin!(allowed.first_answer.notified().fuse());
     let ended = poll_fn(|cx| {
+        let _it_only_wakes = first_answer.as_mut().poll(cx);
         let ended = connection.as_mut().poll(cx);
-        max_streams.store(connection.current_max_send_streams(), Ordering::Relaxed);
+        let streams = connection.current_max_send_streams();
+        allowed.streams.store(streams, Ordering::Relaxed);
         ended
     });
     if let Err(error) = ended.await {
@@ -162,10 +195,13 @@ impl<B: RequestBody> Shared<B> {
         Some(entry.part())
     }
 
-    /// Makes a connection of what speaks HTTP/2. The first part of it is the caller's.
+    /// Makes a connection of what speaks HTTP/2. The first part of it is the caller's. Until the
+    /// server has told, as much is expected of it as of the one before.
     pub(super) async fn add(&self, io: TargetIo) -> Result<Http2<B>, Error> {
+        let before = lock(&self.0).last().map(|entry| entry.connection.max_streams());
+        let max_streams = before.unwrap_or(STREAMS_UNTIL_TOLD);
         let entry = Entry {
-            connection: Arc::new(Connection::handshake(io).await?),
+            connection: Arc::new(Connection::handshake(io, max_streams).await?),
             last_use: Instant::now(),
         };
         let part = entry.part();

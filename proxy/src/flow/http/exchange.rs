@@ -304,6 +304,7 @@ async fn send_http2(
     let mut answer = pin!(part.sender().try_send_request(request));
     poll_fn(|cx| {
         if let Poll::Ready(sent) = answer.as_mut().poll(cx) {
+            part.answered();
             return Poll::Ready(Sent::map_err(sent, Failed::from));
         }
         waiting

@@ -149,6 +149,24 @@ async fn a_request_that_finds_all_streams_taken_opens_another_connection() {
     assert_eq!(plane.dials(), 2, "whose stream is free again");
 }
 
+#[tokio::test(start_paused = true)]
+async fn there_are_as_many_connections_as_requests_need_and_not_without_end() {
+    let script = Script {
+        silent: usize::MAX,
+        max_streams: Some(1),
+        ..Script::default()
+    };
+    let (address, store, _seen) = http2_target(script).await;
+    let plane = plane(address, store)
+        .read_timeout(Duration::from_secs(7))
+        .start()
+        .await;
+    assert!(is_ok(&plane.get("/").await));
+    let answers = join_all((0..40).map(|_| plane.get("/held"))).await;
+    assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 504 ")));
+    assert_eq!(plane.dials(), 32);
+}
+
 #[tokio::test]
 async fn all_requests_of_a_lost_connection_share_a_new_one() {
     const REQUESTS: usize = 50;
