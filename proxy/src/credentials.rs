@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use tokio::time::Instant;
 
 use crate::connect;
 use crate::resolve::destination::{Authentication, DestinationName, HttpDestination};
@@ -95,8 +94,6 @@ pub struct Injection {
     /// Replaces all headers of that name; the value is marked sensitive.
     pub header: Option<(HeaderName, HeaderValue)>,
     pub app_authorization: AppAuthorization,
-    /// When the credential ends; never for static ones.
-    pub expires: Option<Instant>,
     /// Which token this is; compared by [`Authenticator::rejected`].
     generation: Option<u64>,
 }
@@ -106,7 +103,6 @@ impl Injection {
         Self {
             header: None,
             app_authorization: AppAuthorization::Pass,
-            expires: None,
             generation: None,
         }
     }
@@ -115,14 +111,12 @@ impl Injection {
         Self {
             header: Some((header::AUTHORIZATION, value)),
             app_authorization: AppAuthorization::Remove,
-            expires: None,
             generation: None,
         }
     }
 
     fn token(token: &token_cache::Token) -> Self {
         Self {
-            expires: Some(token.expires),
             generation: Some(token.generation),
             ..Self::authorization(token.header.clone())
         }
@@ -166,12 +160,17 @@ pub enum Error {
     TokenServiceUnreachable(#[source] Arc<connect::Error>),
     #[error("the token service did not answer within {} s", .0.as_secs())]
     TokenServiceTimedOut(Duration),
+    /// All turns were taken for as long as the call may last.
+    #[error("{0} other calls to the token service were waiting for its answer")]
+    TokenServiceBusy(usize),
     #[error("the token service closed the connection or sent an invalid answer")]
     TokenServiceProtocol,
-    /// `detail` is `error: error_description` of the answer, printable and short; for logs only.
+    /// `code` is the `error` of RFC 6749, section 5.2, and `detail` is `error: error_description` of the
+    /// answer, printable and short; for logs only.
     #[error("the token service answered {}{}{}", .status.as_u16(), .detail.as_ref().map_or("", |_| ", "), .detail.as_deref().unwrap_or(""))]
     TokenServiceStatus {
         status: StatusCode,
+        code: Option<String>,
         detail: Option<String>,
         retry_after: Option<Duration>,
     },
@@ -192,6 +191,7 @@ impl Error {
             | Self::TokenServiceUrl(_)
             | Self::TokenServiceUnreachable(_)
             | Self::TokenServiceTimedOut(_)
+            | Self::TokenServiceBusy(_)
             | Self::TokenServiceProtocol
             | Self::Cancelled => None,
         }
@@ -205,6 +205,7 @@ impl Error {
             | Self::TokenServiceUrl(_)
             | Self::TokenServiceUnreachable(_)
             | Self::TokenServiceTimedOut(_)
+            | Self::TokenServiceBusy(_)
             | Self::TokenServiceProtocol
             | Self::InvalidTokenResponse(_)
             | Self::Cancelled => None,

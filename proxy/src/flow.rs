@@ -17,7 +17,6 @@ pub use self::behalf::Behalf;
 pub use self::endpoint::{Endpoint, Parts, Plane};
 pub use self::steps::{Step, Steps, Took};
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tracing::{Instrument as _, Span, warn};
@@ -55,14 +54,7 @@ async fn serve(accepted: Accepted, endpoint: Arc<Endpoint>) {
         Beginning::Tcp(service) => stream::serve_connection(accepted, service).await,
         Beginning::NoTcp(service) => stream::refuse_connection(accepted, &service),
         Beginning::Http => {
-            let Accepted {
-                id,
-                stream,
-                peer,
-                drain,
-                permit,
-            } = accepted;
-            let listed = list(id, peer, &endpoint);
+            let listed = list(&accepted, &endpoint);
             let entry = Arc::clone(listed.entry());
             // A connection that began as HTTP stays that, also if the destination becomes another type.
             let resolve = move |head: &::http::HeaderMap| {
@@ -73,21 +65,20 @@ async fn serve(accepted: Accepted, endpoint: Arc<Endpoint>) {
                 }
                 resolved
             };
-            http::serve_connection(stream, peer, resolve, drain).await;
-            drop((listed, permit));
+            http::serve_connection(accepted, listed, resolve).await;
         }
     }
 }
 
 /// Among the open connections. Each request may lead to another target.
-fn list(id: u64, peer: SocketAddr, endpoint: &Endpoint) -> Listed {
+fn list(accepted: &Accepted, endpoint: &Endpoint) -> Listed {
     let parts = endpoint.parts();
     let listed = parts.tcp.connections.open(About {
-        id,
+        id: accepted.id,
         protocol: connections::HTTP,
         cr: parts.tcp.behalf.as_deref().map(Behalf::to_string),
         destination: endpoint.label().to_string(),
-        source: peer,
+        source: accepted.peer,
         target: "-".to_owned(),
     });
     listed.entry().set_state(connections::State::Open);

@@ -16,6 +16,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use transparent_proxy::accept::{self, Accepted, LimitsConfig};
 use transparent_proxy::connect::direct::{self, Direct};
 use transparent_proxy::connect::pool::{Limits, Pool};
 use transparent_proxy::connect::tls::Authorities;
@@ -24,6 +25,7 @@ use transparent_proxy::flow::http::{HttpMetrics, HttpParts, HttpService, HttpSet
 use transparent_proxy::lifecycle::drain::Drain;
 use transparent_proxy::resolve::destination::{Destination, Protocol};
 use transparent_proxy::resolve::source::files::FileSource;
+use transparent_proxy::telemetry::connections::{self, About, Connections};
 use transparent_proxy::telemetry::logging;
 
 const EVERYTHING: &str = "trace,h2=trace,hyper=trace,hyper_util=trace,rustls=trace,tokio_rustls=trace,\
@@ -104,17 +106,25 @@ async fn plane(destination: &Destination) -> SocketAddr {
     let service = Arc::new(HttpService::new(destination, http, parts).expect("usable"));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
+    let connections = Connections::default();
     tokio::spawn(async move {
         let drain = Drain::new();
-        while let Ok((stream, peer)) = listener.accept().await {
+        let limits = accept::Limits::new(LimitsConfig::default());
+        let serve = move |accepted: Accepted| {
+            let listed = connections.open(About {
+                id: accepted.id,
+                protocol: connections::HTTP,
+                cr: None,
+                destination: "everything".to_owned(),
+                source: accepted.peer,
+                target: "-".to_owned(),
+            });
             let service = Arc::clone(&service);
-            tokio::spawn(serve_connection(
-                stream,
-                peer,
-                move |_: &http::HeaderMap| Ok(Arc::clone(&service)),
-                drain.watch(),
-            ));
-        }
+            serve_connection(accepted, listed, move |_: &http::HeaderMap| {
+                Ok(Arc::clone(&service))
+            })
+        };
+        accept::serve(listener, limits, drain.watch(), serve).await;
     });
     address
 }

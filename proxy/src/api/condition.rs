@@ -192,13 +192,6 @@ impl Verdict {
         )
     }
 
-    pub fn fragment_not_found(fragment: &str, destination: &str) -> Self {
-        Self::not_configured(
-            Reason::FragmentNotFound,
-            format!("Fragment '{fragment}' of destination '{destination}' is not found."),
-        )
-    }
-
     pub fn tenant_mode_mismatch(connectivity_proxy: TenantMode, transparent_proxy: TenantMode) -> Self {
         Self::not_configured(
             Reason::TenantModeMismatch,

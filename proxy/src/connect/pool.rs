@@ -6,6 +6,7 @@
 
 mod connector;
 mod http1;
+mod http2;
 mod io;
 mod key;
 
@@ -17,13 +18,13 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use hyper::body::Body;
-use hyper::client::conn::http2::SendRequest;
 use tokio::time::Instant;
 
 pub use self::connector::Connector;
 use self::connector::Opened;
 pub use self::http1::Http1;
 pub(crate) use self::http1::builder as http1_builder;
+pub use self::http2::{Http2, Opening};
 pub use self::io::{TargetIo, TlsRefusal};
 pub use self::key::PoolKey;
 use super::Error;
@@ -67,6 +68,8 @@ pub enum Reuse {
     Any,
     /// Only one that the server will not be closing at this moment.
     Recent,
+    /// A new connection, or one over HTTP/2 that others have opened after this one.
+    Newer(Opening),
     /// A new connection.
     Never,
 }
@@ -74,7 +77,7 @@ pub enum Reuse {
 /// A connection for one request.
 pub enum Lease<B: RequestBody> {
     Http1(Box<Http1<B>>),
-    Http2(SendRequest<B>, TlsRefusal),
+    Http2(Http2<B>),
 }
 
 /// All connections of one process.
@@ -140,13 +143,6 @@ async fn sweep_periodically<B: RequestBody>(pool: Weak<Pool<B>>) {
     }
 }
 
-/// A connection that many requests use at once. It ends with its last stream after the last sender has gone.
-struct SharedHttp2<B> {
-    sender: SendRequest<B>,
-    refusal: TlsRefusal,
-    last_use: Instant,
-}
-
 /// What one worker keeps.
 struct Shelf<B: RequestBody> {
     /// The most recently used one last.
@@ -168,7 +164,7 @@ pub struct Origin<B: RequestBody> {
     connector: Connector,
     limits: Limits,
     shelves: Box<[Shelf<B>]>,
-    http2: Mutex<Option<SharedHttp2<B>>>,
+    http2: http2::Shared<B>,
     speaks: AtomicU8,
     /// Held while a connection is opened that others may be able to share.
     opening: tokio::sync::Mutex<()>,
@@ -189,7 +185,7 @@ impl<B: RequestBody> Origin<B> {
             connector,
             shelves: (0..limits.workers.get()).map(|_| Shelf::new()).collect(),
             limits,
-            http2: Mutex::default(),
+            http2: http2::Shared::new(),
             speaks: AtomicU8::new(speaks),
             opening: tokio::sync::Mutex::default(),
         }
@@ -198,22 +194,41 @@ impl<B: RequestBody> Origin<B> {
     /// A connection that is open already, without waiting.
     pub fn reuse(&self, reuse: Reuse) -> Option<Lease<B>> {
         match (reuse, self.speaks.load(Ordering::Relaxed)) {
-            (Reuse::Never, _) => None,
-            (_, HTTP2) => self.shared_http2(),
+            (Reuse::Newer(_) | Reuse::Never, _) => None,
+            (_, HTTP2) => self.http2.take(reuse, self.limits.idle).map(Lease::Http2),
             _ => self.take_idle(reuse).map(Lease::Http1),
         }
     }
 
-    /// A new connection, or a share of one that others have just opened.
+    /// A new connection, or a part of one that others have just opened.
     pub async fn open(&self, reuse: Reuse) -> Result<Lease<B>, Error> {
-        if self.speaks.load(Ordering::Relaxed) == HTTP1 {
+        if self.speaks_http1() {
             return self.connect().await;
         }
-        let _alone = self.opening.lock().await;
-        match self.shared_http2() {
-            Some(lease) if reuse != Reuse::Never => Ok(lease),
-            _ => self.connect().await,
+        // The time counts from here, however many wait before.
+        let limit = self.connector.timeout();
+        let opened = tokio::time::timeout(limit, self.open_in_turn(reuse)).await;
+        match opened.map_err(|_elapsed| Error::TimedOut(limit))?? {
+            Some(lease) => Ok(lease),
+            None => self.connect().await,
         }
+    }
+
+    /// `None` if the target has turned out to speak HTTP/1 meanwhile: there is nothing to share then,
+    /// and so nothing to wait for.
+    async fn open_in_turn(&self, reuse: Reuse) -> Result<Option<Lease<B>>, Error> {
+        let _alone = self.opening.lock().await;
+        if self.speaks_http1() {
+            return Ok(None);
+        }
+        match self.http2.take(reuse, self.limits.idle) {
+            Some(part) => Ok(Some(Lease::Http2(part))),
+            None => self.connect().await.map(Some),
+        }
+    }
+
+    fn speaks_http1(&self) -> bool {
+        self.speaks.load(Ordering::Relaxed) == HTTP1
     }
 
     /// A connection of the request's own over HTTP/1, for upgrades.
@@ -228,34 +243,11 @@ impl<B: RequestBody> Origin<B> {
                 Ok(Lease::Http1(Box::new(Http1::handshake(io).await?)))
             }
             Opened::Http2(io) => {
-                let refusal = io.refusal();
-                let sender = connector::http2_handshake(io).await?;
-                let last_use = Instant::now();
-                *lock(&self.http2) = Some(SharedHttp2 {
-                    sender: sender.clone(),
-                    refusal: refusal.clone(),
-                    last_use,
-                });
+                let part = self.http2.add(io).await?;
                 self.speaks.store(HTTP2, Ordering::Relaxed);
-                Ok(Lease::Http2(sender, refusal))
+                Ok(Lease::Http2(part))
             }
         }
-    }
-
-    fn shared_http2(&self) -> Option<Lease<B>> {
-        let now = Instant::now();
-        let mut http2 = lock(&self.http2);
-        let shared = http2
-            .as_mut()
-            .filter(|shared| shared.is_usable(now, &self.limits));
-        let lease = shared.map(|shared| {
-            shared.last_use = now;
-            Lease::Http2(shared.sender.clone(), shared.refusal.clone())
-        });
-        if lease.is_none() {
-            *http2 = None;
-        }
-        lease
     }
 
     /// One of this worker's own, or else, for a while, anyone's.
@@ -316,13 +308,7 @@ impl<B: RequestBody> Origin<B> {
         for shelf in &self.shelves {
             lock(&shelf.idle).retain_mut(|connection| connection.is_usable(now, &self.limits, &mut cx));
         }
-        let mut http2 = lock(&self.http2);
-        if http2
-            .as_ref()
-            .is_some_and(|shared| !shared.is_usable(now, &self.limits))
-        {
-            *http2 = None;
-        }
+        self.http2.sweep(now, self.limits.idle);
     }
 }
 
@@ -332,12 +318,6 @@ impl<B: RequestBody> Shelf<B> {
             idle: Mutex::default(),
             borrowed: AtomicUsize::new(0),
         }
-    }
-}
-
-impl<B> SharedHttp2<B> {
-    fn is_usable(&self, now: Instant, limits: &Limits) -> bool {
-        !self.sender.is_closed() && now - self.last_use < limits.idle
     }
 }
 

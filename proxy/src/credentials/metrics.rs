@@ -94,7 +94,7 @@ fn result(error: &Error) -> &'static str {
     match error {
         Error::Tls(_) | Error::TokenServiceUrl(_) => "configuration",
         Error::TokenServiceUnreachable(_) => "unreachable",
-        Error::TokenServiceTimedOut(_) => "timeout",
+        Error::TokenServiceTimedOut(_) | Error::TokenServiceBusy(_) => "timeout",
         Error::TokenServiceProtocol => "protocol",
         Error::TokenServiceStatus { .. } => "refused",
         Error::InvalidTokenResponse(_) => "invalid_token",

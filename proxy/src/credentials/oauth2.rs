@@ -209,11 +209,11 @@ impl Fetcher {
 
 /// RFC 6749, section 5.2: the service does not know the client, or not by this means.
 fn is_invalid_client(error: &Error) -> bool {
-    let Error::TokenServiceStatus { status, detail, .. } = error else {
+    let Error::TokenServiceStatus { status, code, .. } = error else {
         return false;
     };
-    let code = detail.as_deref().and_then(|detail| detail.split(':').next());
-    matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST) && code == Some("invalid_client")
+    matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST)
+        && code.as_deref() == Some("invalid_client")
 }
 
 /// Path and query; the rest of the URL is said by `Host` and the connection.
@@ -242,9 +242,11 @@ fn is_passing(error: &Error) -> bool {
             status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
         }
         Error::TokenServiceProtocol | Error::InvalidTokenResponse(_) => true,
-        Error::Tls(_) | Error::TokenServiceUrl(_) | Error::TokenServiceTimedOut(_) | Error::Cancelled => {
-            false
-        }
+        Error::Tls(_)
+        | Error::TokenServiceUrl(_)
+        | Error::TokenServiceTimedOut(_)
+        | Error::TokenServiceBusy(_)
+        | Error::Cancelled => false,
     }
 }
 

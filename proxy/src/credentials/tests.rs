@@ -33,8 +33,12 @@ fn token_service() -> Arc<TokenService> {
 }
 
 fn authenticator(authentication: Authentication) -> Authenticator {
+    authenticator_of(&token_service(), authentication)
+}
+
+fn authenticator_of(tokens: &Arc<TokenService>, authentication: Authentication) -> Authenticator {
     let name = DestinationName::new_unchecked("d");
-    Authenticator::new(&name, &destination(authentication), &token_service()).expect("usable")
+    Authenticator::new(&name, &destination(authentication), tokens).expect("usable")
 }
 
 fn client_credentials(client: OAuth2Client) -> Authenticator {
@@ -429,6 +433,34 @@ async fn a_silent_service_ends_at_the_read_timeout() {
         matches!(error, Error::TokenServiceTimedOut(of) if of == limit),
         "{error:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_service_holds_up_its_own_tokens_only() {
+    let tokens = token_service();
+    let entry = |client| authenticator_of(&tokens, Authentication::OAuth2ClientCredentials(Arc::new(client)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let silent = client(Scheme::Http, listener.local_addr().expect("an address"));
+    let mut held = Vec::new();
+    for number in 0..32 {
+        let client = OAuth2Client {
+            client_id: format!("client-{number}"),
+            ..silent.clone()
+        };
+        let entry = entry(client);
+        tokio::spawn(async move { entry.injection().await });
+        held.push(listener.accept().await.expect("a call"));
+    }
+    let good = TestService::start(|_, _| token("t")).await;
+    let token = header_of(&entry(good.client())).await.expect("a token");
+    assert_eq!(token, "Bearer t");
+    let impatient = OAuth2Client {
+        connect_timeout: Duration::from_secs(1),
+        read_timeout: Duration::from_secs(1),
+        ..silent
+    };
+    let error = header_of(&entry(impatient)).await.expect_err("no token");
+    assert!(matches!(error, Error::TokenServiceBusy(32)), "{error:?}");
 }
 
 #[tokio::test]

@@ -224,7 +224,7 @@ fn credentials_entry(error: &credentials::Error) -> Entry {
             remedy: "Check tokenServiceURL and that the token service can be reached from here.",
             ..CREDENTIALS
         },
-        E::TokenServiceTimedOut(_) => Entry {
+        E::TokenServiceTimedOut(_) | E::TokenServiceBusy(_) => Entry {
             id: "token_service_timeout",
             status: StatusCode::GATEWAY_TIMEOUT,
             remedy: "Look for what keeps the token service busy, or raise tokenServiceURL.SocketReadTimeoutInSeconds.",

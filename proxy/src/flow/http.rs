@@ -11,6 +11,7 @@ mod request_id;
 mod retry;
 mod selection;
 mod server;
+mod streams;
 mod target;
 mod upgrade;
 
@@ -22,7 +23,6 @@ use http::request::Parts;
 use http::uri::{Authority, InvalidUri, Scheme};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
-use tokio::time::Instant;
 
 pub use self::answer::Refusal;
 pub use self::body::{RequestBody, ResponseBody};
@@ -33,7 +33,7 @@ pub use self::selection::{NotSelected, Select, Selection};
 pub use self::server::{Resolve, Resolved, serve_connection};
 
 use self::answer::{Caller, Named};
-use self::app::AppConnection;
+use self::app::{AppConnection, Client};
 use self::headers::{Kind, Rules};
 use self::target::Target;
 use crate::connect::pool::{Connector, Origin, Pool, PoolKey};
@@ -153,11 +153,13 @@ impl HttpService {
                 return Err(error);
             }
         };
+        let client = Client {
+            app,
+            resets: caller.resets,
+        };
         let response = match &self.settings.retry {
-            Some(retry) => {
-                Box::pin(self.exchange_with_retries(request, &injection, retry, app, caller.resets)).await
-            }
-            None => self.exchange(request, app, caller.resets).await,
+            Some(retry) => Box::pin(self.exchange_with_retries(request, &injection, retry, client)).await,
+            None => self.exchange(request, client).await,
         }?;
         if response.status() == StatusCode::UNAUTHORIZED {
             self.authenticator.rejected(&injection);
@@ -167,10 +169,8 @@ impl HttpService {
 
     /// Credentials that have to be asked for first.
     async fn injection(&self) -> Result<Injection, credentials::Error> {
-        let begin = Instant::now();
-        let injection = self.authenticator.injection().await;
-        self.named.took(|steps| &steps.credentials, begin);
-        injection
+        let asked = self.authenticator.injection();
+        self.named.measured(|steps| &steps.credentials, asked).await
     }
 
     /// The request as the target gets it: method, target, fields, credentials.

@@ -23,9 +23,8 @@ struct Requests {
     finished: AtomicU64,
     /// The number of the request that stands for a refused one, counted from 1.
     refused: OnceLock<(u64, Violation)>,
-    /// The number of the last request that was or was not upgraded.
+    /// The number of the last request that was upgraded.
     upgraded: AtomicU64,
-    not_upgraded: AtomicU64,
     waker: AtomicWaker,
 }
 
@@ -71,8 +70,7 @@ impl RequestHandle {
         if self.shared.upgraded.load(Ordering::Acquire) == number {
             return Decision::Upgraded;
         }
-        let over = self.finished() >= number;
-        if over || self.shared.not_upgraded.load(Ordering::Acquire) == number {
+        if self.finished() >= number {
             return Decision::NotUpgraded;
         }
         Decision::Open
@@ -99,18 +97,11 @@ impl Turn {
     }
 
     /// The request offered an upgrade ([`offers_upgrade`](super::offers_upgrade)) and is answered with 101: all
-    /// that follows passes unseen. Call it before the response is returned to hyper.
+    /// that follows passes unseen. Call it before the response is returned to hyper. Without this call, what
+    /// follows the end of the turn are requests again.
     pub fn upgraded(&self) {
         let shared = &self.handle.shared;
         shared.upgraded.store(self.number, Ordering::Release);
-        shared.waker.wake();
-    }
-
-    /// The request offered an upgrade and gets an ordinary response: what follows are requests again. Without
-    /// this call that is decided when the turn ends.
-    pub fn not_upgraded(&self) {
-        let shared = &self.handle.shared;
-        shared.not_upgraded.store(self.number, Ordering::Release);
         shared.waker.wake();
     }
 }

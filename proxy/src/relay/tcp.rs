@@ -61,7 +61,7 @@ pub enum Side {
 /// # Guarantees
 ///
 /// - The end of one direction is passed on as such, and the other goes on.
-/// - Not more than 128 KiB per direction are read ahead.
+/// - Not more than 256 KiB per direction are read ahead.
 /// - An error is returned as soon as it is known; what the caller does with both sides then
 ///   (a reset, see [`accept::reset`](crate::accept::reset)) is what the other side sees.
 pub async fn relay<A: Wire, T: Wire>(

@@ -142,11 +142,6 @@ pub fn init(config: &Config) -> Result<LogControl, Error> {
     Ok(LogControl(control))
 }
 
-/// Checks a level as users write it.
-pub fn check_level(level: &str) -> Result<(), Error> {
-    filter(level).map(drop)
-}
-
 fn filter(level: &str) -> Result<EnvFilter, Error> {
     let named = level.contains(ACCESS);
     let directives = if named {
@@ -237,7 +232,7 @@ mod tests {
             "info,hyper=warn",
             "transparent_proxy::access=info",
         ] {
-            check_level(level).unwrap();
+            filter(level).unwrap();
         }
     }
 
@@ -284,7 +279,7 @@ mod tests {
     #[test]
     fn a_wrong_level_is_named() {
         assert_eq!(
-            check_level("info=loud").unwrap_err().to_string(),
+            filter("info=loud").unwrap_err().to_string(),
             r#"log level "info=loud" is not understood"#
         );
     }

@@ -3,13 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::super::tls::{self, Alpn, TlsClient};
 use super::super::{Dialer, Error};
-use super::RequestBody;
 use super::io::TargetIo;
 use crate::resolve::destination::{HttpDestination, SocketOptions};
 use crate::resolve::keystore::CertificateStore;
@@ -66,6 +63,10 @@ impl Connector {
         self.tls.is_some() || self.http2_prior_knowledge
     }
 
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     pub(super) async fn open(&self) -> Result<Opened, Error> {
         let deadline = Instant::now() + self.timeout;
         let tcp = self
@@ -106,25 +107,4 @@ impl Connector {
             .await
             .map(TargetIo::tls)
     }
-}
-
-/// Windows large enough for 1 Gbit/s at 10 ms; memory per stream stays bounded.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
-
-pub(super) async fn http2_handshake<B: RequestBody>(io: TargetIo) -> Result<http2::SendRequest<B>, Error> {
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(64 * 1024)
-        .handshake(TokioIo::new(io))
-        .await
-        .map_err(|error| Error::Io(std::io::Error::other(error)))?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "HTTP/2 connection to the target ended");
-        }
-    });
-    Ok(sender)
 }

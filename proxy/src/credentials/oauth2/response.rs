@@ -30,7 +30,7 @@ struct Success {
     expires_in: Value,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Failure {
     error: Option<String>,
     error_description: Option<String>,
@@ -40,9 +40,11 @@ pub(super) fn read(answer: &Answer, secrets: &[&str]) -> Result<Fetched, Error> 
     if answer.status.is_success() {
         return success(&answer.body).map_err(Error::InvalidTokenResponse);
     }
+    let failure: Failure = serde_json::from_slice(&answer.body).unwrap_or_default();
     Err(Error::TokenServiceStatus {
         status: answer.status,
-        detail: detail(&answer.body, secrets),
+        detail: detail(&failure, secrets),
+        code: failure.error.and_then(|code| readable(&code, secrets)),
         retry_after: retry_after(answer.status, &answer.headers),
     })
 }
@@ -126,14 +128,19 @@ fn expiry(token: &str) -> Option<Duration> {
     Some(Duration::try_from_secs_f64(claims.exp.max(0.0)).unwrap_or(Duration::MAX))
 }
 
-/// `error: error_description`, fit for a log line.
-fn detail(body: &[u8], secrets: &[&str]) -> Option<String> {
-    let failure: Failure = serde_json::from_slice(body).ok()?;
-    let parts: Vec<String> = [failure.error, failure.error_description]
+/// `error: error_description`
+fn detail(failure: &Failure, secrets: &[&str]) -> Option<String> {
+    let parts: Vec<&str> = [&failure.error, &failure.error_description]
         .into_iter()
         .flatten()
+        .map(String::as_str)
         .collect();
-    let mut text = parts.join(": ");
+    readable(&parts.join(": "), secrets)
+}
+
+/// Fit for a log line.
+fn readable(text: &str, secrets: &[&str]) -> Option<String> {
+    let mut text = text.to_owned();
     for secret in secrets.iter().filter(|secret| secret.len() >= 3) {
         text = text.replace(secret, "[secret]");
     }

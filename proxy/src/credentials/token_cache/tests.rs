@@ -52,6 +52,7 @@ impl Service {
 fn unavailable(retry_after: Option<Duration>) -> Error {
     Error::TokenServiceStatus {
         status: StatusCode::SERVICE_UNAVAILABLE,
+        code: None,
         detail: None,
         retry_after,
     }

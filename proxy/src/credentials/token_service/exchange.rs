@@ -1,7 +1,8 @@
 //! One HTTP request to a token service, over a connection of its own: calls are rare.
 
+use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,18 +50,38 @@ pub(in crate::credentials) struct Answer {
 /// Makes the calls.
 pub(in crate::credentials) struct Caller {
     dialer: Arc<dyn Dialer>,
-    turns: Semaphore,
+    turns: Turns,
+}
+
+/// The calls at once of each service, by host and port.
+#[derive(Default)]
+struct Turns(Mutex<HashMap<(String, u16), Arc<Semaphore>>>);
+
+impl Turns {
+    /// Forgets services that nobody calls, so there are never more than are being called.
+    fn of(&self, service: &TargetUrl) -> Arc<Semaphore> {
+        let mut services = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        services.retain(|_service, turns| Arc::strong_count(turns) > 1);
+        let turns = services
+            .entry((service.host.clone(), service.port))
+            .or_insert_with(|| Arc::new(Semaphore::new(CALLS_AT_ONCE)));
+        Arc::clone(turns)
+    }
 }
 
 impl Caller {
     pub(super) fn new(dialer: Arc<dyn Dialer>) -> Self {
         Self {
             dialer,
-            turns: Semaphore::new(CALLS_AT_ONCE),
+            turns: Turns::default(),
         }
     }
 
     pub(in crate::credentials) async fn post(&self, call: Call<'_>) -> Result<Answer, Error> {
+        let turn = self.turns.of(call.url).acquire_owned();
+        let turn = timeout_at(call.deadline, turn).await;
+        let turn = turn.map_err(|_elapsed| Error::TokenServiceBusy(CALLS_AT_ONCE))?;
+        let _turn = turn.expect("the semaphore is never closed");
         let limit = call.read_timeout;
         match timeout_at(call.deadline, self.post_in_turn(call)).await {
             Ok(answer) => answer,
@@ -69,7 +90,6 @@ impl Caller {
     }
 
     async fn post_in_turn(&self, call: Call<'_>) -> Result<Answer, Error> {
-        let _turn = self.turns.acquire().await.expect("the semaphore is never closed");
         let connect_by = Instant::now() + call.connect_timeout;
         let url = call.url;
         let options = SocketOptions::default();

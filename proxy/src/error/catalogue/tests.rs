@@ -105,6 +105,7 @@ fn every_credentials_error() -> impl Iterator<Item = credentials::Error> {
     use credentials::Error as K;
     let status = |status, retry_after| K::TokenServiceStatus {
         status,
+        code: None,
         detail: None,
         retry_after,
     };

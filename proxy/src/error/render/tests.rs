@@ -18,6 +18,7 @@ fn asked(destination: &str) -> Asked<'_> {
 fn refused() -> Error {
     credentials::Error::TokenServiceStatus {
         status: StatusCode::SERVICE_UNAVAILABLE,
+        code: None,
         detail: Some("secret".to_owned()),
         retry_after: Some(Duration::from_secs(7)),
     }

@@ -44,11 +44,14 @@ impl Named {
         &self.destination
     }
 
-    /// A step is done that has begun then.
-    pub(super) fn took(&self, step: fn(&Steps) -> &Step, since: Instant) {
+    /// Takes a step, and notes how long it took.
+    pub(super) async fn measured<T>(&self, step: fn(&Steps) -> &Step, taken: impl Future<Output = T>) -> T {
+        let begin = Instant::now();
+        let outcome = taken.await;
         if let Some(behalf) = &self.behalf {
-            step(&behalf.steps).took(since.elapsed());
+            step(&behalf.steps).took(begin.elapsed());
         }
+        outcome
     }
 
     /// Asked for, or at a level at which everything is told.
@@ -280,7 +283,7 @@ pub(super) struct Caller {
     grpc: bool,
     http2: bool,
     pub(super) upgrades: bool,
-    /// HTTP/1.0 has no other sign for a body that broke off.
+    /// See [`Client`](super::app::Client).
     pub(super) resets: bool,
 }
 
@@ -308,7 +311,7 @@ fn keep_turn(response: Response<ResponseBody>, turn: Turn) -> Response<ResponseB
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         turn.upgraded();
     }
-    response.map(|body| body.keeping(turn))
+    response.map(|body| body.keeping_turn(turn))
 }
 
 /// The error and what caused it, in one line.

@@ -12,13 +12,18 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use super::body::RequestBody;
+use crate::accept::Permit;
 use crate::connect::pool::{Http1, Origin};
 use crate::lifecycle::drain::DrainWatch;
+use crate::telemetry::connections::Listed;
 
 /// One connection of an application, shared by its requests.
 pub(super) struct AppConnection {
     /// Held, so that a drain waits for upgraded connections too.
     drain: DrainWatch,
+    /// So do these: it stays counted and listed.
+    _permit: Permit,
+    _listed: Listed,
     /// A request was answered before its body was read to the end.
     unread: AtomicBool,
     /// An answer without a length broke off: only a reset tells the application.
@@ -27,15 +32,31 @@ pub(super) struct AppConnection {
     pinned: Mutex<Option<Pinned>>,
 }
 
+/// Who gets an answer.
+#[derive(Clone, Copy)]
+pub(super) struct Client<'a> {
+    pub(super) app: &'a Arc<AppConnection>,
+    /// HTTP/1.0 has no other sign for a body that broke off.
+    pub(super) resets: bool,
+}
+
+impl Client<'_> {
+    pub(super) fn reset_on_error(self) -> Option<Arc<AppConnection>> {
+        self.resets.then(|| Arc::clone(self.app))
+    }
+}
+
 struct Pinned {
     origin: Arc<Origin<RequestBody>>,
     connection: Box<Http1<RequestBody>>,
 }
 
 impl AppConnection {
-    pub(super) fn new(drain: DrainWatch) -> Self {
+    pub(super) fn new(drain: DrainWatch, permit: Permit, listed: Listed) -> Self {
         Self {
             drain,
+            _permit: permit,
+            _listed: listed,
             unread: AtomicBool::new(false),
             reset: AtomicBool::new(false),
             is_pinned: AtomicBool::new(false),

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http2};
+use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::HttpService;
-use super::app::AppConnection;
+use super::app::{AppConnection, Client};
 use super::body::{Pooled, RequestBody, ResponseBody, Upload};
 use super::headers;
-use crate::connect::pool::{Http1, Lease, Reuse};
+use crate::connect::pool::{Http1, Http2, Lease, Reuse};
 use crate::connect::{self, TlsFailure};
 use crate::error::{Error, Exchange};
 use crate::framing::Violation;
@@ -48,12 +48,11 @@ impl HttpService {
     pub(super) async fn exchange(
         &self,
         request: Request<RequestBody>,
-        app: &Arc<AppConnection>,
-        resets: bool,
+        client: Client<'_>,
     ) -> Result<Response<ResponseBody>, Error> {
         let safe = is_safe(request.method()) && request.body().is_empty();
         let reuse = if safe { Reuse::Any } else { Reuse::Recent };
-        let lease = match self.pooled(app, reuse) {
+        let lease = match self.pooled(client.app, reuse) {
             Some(lease) => lease,
             None => match Box::pin(self.open(reuse)).await {
                 Ok(lease) => lease,
@@ -61,15 +60,16 @@ impl HttpService {
             },
         };
         let again = (safe && lease.is_reused()).then(|| copy(&request));
+        let afresh = lease.afresh();
         let upload = request.body().upload();
-        let failed = match self.send(lease, request, app, resets).await {
+        let failed = match self.send(lease, request, client).await {
             Ok(response) => return Ok(response),
             Err(failed) => failed,
         };
         match (failed, again) {
-            (Failed::Unsent(request), _) => Box::pin(self.send_afresh(*request, app, resets)).await,
+            (Failed::Unsent(request), _) => Box::pin(self.send_afresh(*request, afresh, client)).await,
             (Failed::Lost(error), Some(request)) if !error.as_ref().is_some_and(is_invalid) => {
-                Box::pin(self.send_afresh(request, app, resets)).await
+                Box::pin(self.send_afresh(request, afresh, client)).await
             }
             (failed, _) => Err(self.failed(failed, upload.as_deref())),
         }
@@ -83,10 +83,8 @@ impl HttpService {
     }
 
     async fn open(&self, reuse: Reuse) -> Result<Lease<RequestBody>, connect::Error> {
-        let begin = Instant::now();
-        let opened = self.origin.open(reuse).await;
-        self.named.took(|steps| &steps.connect, begin);
-        opened
+        let opened = self.origin.open(reuse);
+        self.named.measured(|steps| &steps.connect, opened).await
     }
 
     async fn not_connected(&self, error: crate::connect::Error, request: Request<RequestBody>) -> Error {
@@ -98,16 +96,16 @@ impl HttpService {
     async fn send_afresh(
         &self,
         request: Request<RequestBody>,
-        app: &Arc<AppConnection>,
-        resets: bool,
+        afresh: Reuse,
+        client: Client<'_>,
     ) -> Result<Response<ResponseBody>, Error> {
         self.named.metrics.repeated.inc();
         let upload = request.body().upload();
-        let lease = match self.open(Reuse::Never).await {
+        let lease = match self.open(afresh).await {
             Ok(lease) => lease,
             Err(error) => return Err(self.not_connected(error, request).await),
         };
-        self.send(lease, request, app, resets)
+        self.send(lease, request, client)
             .await
             .map_err(|failed| self.failed(failed, upload.as_deref()))
     }
@@ -116,41 +114,35 @@ impl HttpService {
         &self,
         lease: Lease<RequestBody>,
         request: Request<RequestBody>,
-        app: &Arc<AppConnection>,
-        resets: bool,
+        client: Client<'_>,
     ) -> Result<Response<ResponseBody>, Failed> {
-        let begin = Instant::now();
-        let answered = self.send_over(lease, request, app, resets).await;
-        self.named.took(|steps| &steps.answer, begin);
-        answered
+        let answered = pin!(self.send_over(lease, request, client));
+        self.named.measured(|steps| &steps.answer, answered).await
     }
 
     async fn send_over(
         &self,
         lease: Lease<RequestBody>,
         request: Request<RequestBody>,
-        app: &Arc<AppConnection>,
-        resets: bool,
+        client: Client<'_>,
     ) -> Result<Response<ResponseBody>, Failed> {
         let upload = request.body().upload();
-        let reset_on_error = resets.then(|| Arc::clone(app));
         match lease {
             Lease::Http1(mut connection) => {
                 let request = for_http1(request);
                 let response = send_http1(&mut connection, request, upload.as_deref(), self.read_timeout)
                     .await
                     .map_err(|failed| failed.or_refused(connection.refusal()))?;
-                Ok(self.answered_http1(connection, response, upload, app, reset_on_error))
+                Ok(self.answered_http1(connection, response, upload, client))
             }
-            Lease::Http2(sender, refusal) => {
+            Lease::Http2(part) => {
                 let request = self.for_http2(request);
-                let response = Box::pin(send_http2(sender, request, upload.as_deref(), self.read_timeout))
+                let response = Box::pin(send_http2(&part, request, upload.as_deref(), self.read_timeout))
                     .await
-                    .map_err(|failed| failed.or_refused(refusal.get()))?;
-                Ok(
-                    response
-                        .map(|body| ResponseBody::shared(body, self.read_timeout, upload, reset_on_error)),
-                )
+                    .map_err(|failed| failed.or_refused(part.refusal().get()))?;
+                let reset = client.reset_on_error();
+                Ok(response
+                    .map(|body| ResponseBody::shared(body, self.read_timeout, upload, Some(part), reset)))
             }
         }
     }
@@ -160,27 +152,27 @@ impl HttpService {
         mut connection: Box<Http1<RequestBody>>,
         response: Response<Incoming>,
         upload: Option<Arc<Upload>>,
-        app: &Arc<AppConnection>,
-        reset_on_error: Option<Arc<AppConnection>>,
+        client: Client<'_>,
     ) -> Response<ResponseBody> {
+        let reset_on_error = client.reset_on_error();
         let still_uploading = upload.as_ref().is_some_and(|upload| !upload.has_ended());
         // hyper would answer an HTTP/1.0 server in HTTP/1.0 from now on, without chunked bodies.
         let old = response.version() == Version::HTTP_10;
         if still_uploading || old {
             connection.detach();
             return response
-                .map(|body| ResponseBody::shared(body, self.read_timeout, upload, reset_on_error));
+                .map(|body| ResponseBody::shared(body, self.read_timeout, upload, None, reset_on_error));
         }
         if let Some(limit) = headers::server_idle(response.headers()) {
             connection.set_server_idle(limit);
         }
-        let pinned = app.is_pinned() || headers::authenticates_connection(&response);
+        let pinned = client.app.is_pinned() || headers::authenticates_connection(&response);
         response.map(|incoming| {
             ResponseBody::pooled(Pooled {
                 incoming,
                 connection: Some(connection),
                 origin: Arc::clone(&self.origin),
-                pin_to: pinned.then(|| Arc::clone(app)),
+                pin_to: pinned.then(|| Arc::clone(client.app)),
                 timeout: self.read_timeout,
                 waiting_since: None,
                 reset_on_error,
@@ -218,7 +210,16 @@ impl Lease<RequestBody> {
     fn is_reused(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.is_reused(),
-            Self::Http2(..) => true,
+            Self::Http2(_) => true,
+        }
+    }
+
+    /// What a request may take that got no answer over this one. Many requests lose an HTTP/2
+    /// connection together, and one new one is enough for them.
+    fn afresh(&self) -> Reuse {
+        match self {
+            Self::Http1(_) => Reuse::Never,
+            Self::Http2(part) => Reuse::Newer(part.opening()),
         }
     }
 }
@@ -291,22 +292,27 @@ async fn send_http1(
     .await
 }
 
+/// A target that is silent for too long gets no further request over this connection: it may be dead.
 async fn send_http2(
-    mut sender: http2::SendRequest<RequestBody>,
+    part: &Http2<RequestBody>,
     request: Request<RequestBody>,
     upload: Option<&Upload>,
     timeout: Duration,
 ) -> Result<Response<Incoming>, Failed> {
     let mut waiting = Waiting::new(upload, timeout);
     let mut timer = Box::pin(sleep_until(Instant::now() + timeout));
-    let mut answer = pin!(sender.try_send_request(request));
+    let mut answer = pin!(part.sender().try_send_request(request));
     poll_fn(|cx| {
         if let Poll::Ready(sent) = answer.as_mut().poll(cx) {
+            part.answered();
             return Poll::Ready(Sent::map_err(sent, Failed::from));
         }
         waiting
             .poll(cx, |deadline, cx| poll_timer(&mut timer, deadline, cx))
-            .map(Err)
+            .map(|failed| {
+                part.retire();
+                Err(failed)
+            })
     })
     .await
 }

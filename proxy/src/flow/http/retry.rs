@@ -1,6 +1,5 @@
 //! Repeats that operators ask for. They know that a request may run twice then.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +7,7 @@ use http::header::RETRY_AFTER;
 use http::{Request, Response, StatusCode};
 
 use super::HttpService;
-use super::app::AppConnection;
+use super::app::Client;
 use super::body::{RequestBody, ResponseBody};
 use crate::credentials::Injection;
 use crate::error::{Error, Exchange};
@@ -45,17 +44,16 @@ impl HttpService {
         request: Request<RequestBody>,
         injection: &Injection,
         retry: &Retry,
-        app: &Arc<AppConnection>,
-        resets: bool,
+        client: Client<'_>,
     ) -> Result<Response<ResponseBody>, Error> {
         let (parts, body) = request.into_parts();
         let body = match body.collect_up_to(MAX_BODY).await {
             Ok(body) => body,
-            Err(body) => return self.exchange(Request::from_parts(parts, body), app, resets).await,
+            Err(body) => return self.exchange(Request::from_parts(parts, body), client).await,
         };
         let mut kept = Request::from_parts(parts, body);
         for attempt in 0..retry.max_retries {
-            let result = self.exchange(copy(&kept), app, resets).await;
+            let result = self.exchange(copy(&kept), client).await;
             if !retry.repeats(&result) {
                 return result;
             }
@@ -66,7 +64,7 @@ impl HttpService {
             }
             tokio::time::sleep(delay).await;
         }
-        self.exchange(copy(&kept), app, resets).await
+        self.exchange(copy(&kept), client).await
     }
 
     /// A target that refused a token gets a new one.

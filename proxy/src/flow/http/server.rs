@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,13 +12,15 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 
 use super::HttpService;
 use super::answer::{Refusal, answer};
 use super::app::{AppConnection, AppStream};
+use super::streams::Streams;
+use crate::accept::Accepted;
 use crate::framing::{self, Deadlines, Protocol, RequestGuard, RequestHandle, Turn};
 use crate::lifecycle::drain::DrainWatch;
+use crate::telemetry::connections::Listed;
 
 /// What hyper reads from has passed the framing's guard.
 type Guard = RequestGuard<AppStream>;
@@ -28,7 +29,11 @@ type Guard = RequestGuard<AppStream>;
 const MAX_FIELDS: usize = 256;
 /// Bytes buffered per connection and direction.
 const MAX_BUFFER: usize = 128 * 1024;
-const MAX_STREAMS: u32 = 256;
+/// Requests at once on an HTTP/2 connection: the least that RFC 9113, section 6.5.2, recommends
+/// to allow, as each may open a connection to the target.
+const MAX_STREAMS: u32 = 100;
+/// Bytes of an answer that wait for the application to take them, per stream.
+const SEND_BUFFER: usize = 64 * 1024;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
@@ -45,19 +50,27 @@ impl<R: Fn(&HeaderMap) -> Resolved + Send + Sync + 'static> Resolve for R {}
 ///
 /// `resolve` is asked with the head of every request, so a changed configuration applies
 /// to the next one. When the drain begins, HTTP/1
-/// answers say `Connection: close`, HTTP/2 gets a GOAWAY, and what runs is finished.
+/// answers say `Connection: close`, HTTP/2 gets a GOAWAY, and what runs is finished. Connections
+/// without a request for a while end in the same way.
 ///
 /// # Guarantees
 ///
 /// An application that goes away cancels its request to the target: closing its
 /// sending half counts as going away, as with other HTTP proxies. An answer that
 /// cannot be completed aborts the application's connection.
-pub async fn serve_connection<R>(io: TcpStream, peer: SocketAddr, resolve: R, drain: DrainWatch)
-where
-    R: Resolve,
-{
-    let app = Arc::new(AppConnection::new(drain.clone()));
-    let stream = AppStream::new(io, Arc::clone(&app));
+///
+/// The connection counts as open, and is listed, until its last byte: also after a switch of
+/// protocols, which this does not wait for.
+pub async fn serve_connection<R: Resolve>(accepted: Accepted, listed: Listed, resolve: R) {
+    let Accepted {
+        stream,
+        peer,
+        drain,
+        permit,
+        ..
+    } = accepted;
+    let app = Arc::new(AppConnection::new(drain.clone(), permit, listed));
+    let stream = AppStream::new(stream, Arc::clone(&app));
     let (mut guard, handle) = RequestGuard::new(stream, framing::Limits::default(), Deadlines::default());
     let protocol = tokio::select! {
         biased;
@@ -96,7 +109,8 @@ where
         .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(guard), answer)
         .with_upgrades();
-    drive(connection, http1::UpgradeableConnection::graceful_shutdown, drain).await
+    let shut_down = http1::UpgradeableConnection::graceful_shutdown;
+    drive(connection, shut_down, drain.draining(), drain).await
 }
 
 async fn serve_http2<R>(
@@ -108,18 +122,32 @@ async fn serve_http2<R>(
 where
     R: Resolve,
 {
+    let streams = Streams::new();
+    let of_answers = Arc::clone(&streams);
     let answer = service_fn(move |request: Request<Incoming>| {
+        let stream = of_answers.begin();
         let resolved = resolve(request.headers());
-        respond(resolved, request, None, Arc::clone(&app))
+        let answer = respond(resolved, request, None, Arc::clone(&app));
+        async move { Ok::<_, Infallible>(answer.await?.map(|body| body.keeping_stream(stream))) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .max_send_buf_size(SEND_BUFFER)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(64 * 1024)
         .serve_connection(TokioIo::new(guard), answer);
-    drive(connection, http2::Connection::graceful_shutdown, drain).await
+    // The guard does not look into HTTP/2, so idle connections end here. A stream may be silent as
+    // long as it likes.
+    let idle = Deadlines::default().idle;
+    let ends = async {
+        tokio::select! {
+            () = drain.draining() => {}
+            () = streams.idle(idle) => {}
+        }
+    };
+    drive(connection, http2::Connection::graceful_shutdown, ends, drain).await
 }
 
 async fn respond(
@@ -131,14 +159,15 @@ async fn respond(
     Ok(answer(resolved, request, turn, app).await)
 }
 
-/// Runs a connection to its end, and asks it to end when the drain begins. `None` if it was cut off.
+/// Runs a connection to its end, and asks it to end when it is time. `None` if it was cut off.
 async fn drive<C: Future>(
     connection: C,
     shut_down: impl FnOnce(Pin<&mut C>),
+    ends: impl Future<Output = ()>,
     drain: &DrainWatch,
 ) -> Option<C::Output> {
     let mut connection = pin!(connection);
-    let mut draining = pin!(drain.draining());
+    let mut ends = pin!(ends);
     let mut alarm = None;
     let output = poll_fn(|cx| {
         // First, so that a request that is here already is not closed on.
@@ -151,8 +180,7 @@ async fn drive<C: Future>(
         }
         alarm.raised.store(false, Ordering::Release);
         let waker = Waker::from(Arc::clone(alarm));
-        draining
-            .as_mut()
+        ends.as_mut()
             .poll(&mut Context::from_waker(&waker))
             .map(|()| None)
     })
@@ -167,7 +195,7 @@ async fn drive<C: Future>(
     }
 }
 
-/// Wakes a connection for the drain. To ask the drain itself whenever the connection
+/// Wakes a connection for its end. To ask the drain itself whenever the connection
 /// moves would take a lock that all connections share.
 struct Alarm {
     raised: AtomicBool,

@@ -8,5 +8,6 @@ mod malformed;
 mod pooling;
 mod relaying;
 mod resolving;
+mod sharing;
 mod upgrades;
 mod versions;

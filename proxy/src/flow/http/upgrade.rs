@@ -7,7 +7,6 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::time::Instant;
 
 use super::HttpService;
 use super::app::AppConnection;
@@ -35,13 +34,10 @@ impl HttpService {
         let body = RequestBody::new(incoming, app, false);
         let prepared = self.prepare(parts, body, request_id, protocol.as_ref()).await;
         let (request, injection) = prepared.map_err(|(error, _body)| error)?;
-        let begin = Instant::now();
-        let opened = self.origin.open_for_upgrade().await;
-        self.named.took(|steps| &steps.connect, begin);
-        let (begin, io) = (Instant::now(), opened?);
-        let answered = self.ask(io, request).await;
-        self.named.took(|steps| &steps.answer, begin);
-        let mut response = answered?;
+        let opened = self.origin.open_for_upgrade();
+        let io = self.named.measured(|steps| &steps.connect, opened).await?;
+        let answered = self.ask(io, request);
+        let mut response = self.named.measured(|steps| &steps.answer, answered).await?;
         match response.status() {
             StatusCode::SWITCHING_PROTOCOLS => {
                 let from_target = hyper::upgrade::on(&mut response);
@@ -51,7 +47,7 @@ impl HttpService {
             StatusCode::UNAUTHORIZED => self.authenticator.rejected(&injection),
             _ => {}
         }
-        Ok(response.map(|body| ResponseBody::shared(body, self.read_timeout, None, None)))
+        Ok(response.map(|body| ResponseBody::shared(body, self.read_timeout, None, None, None)))
     }
 
     async fn ask(&self, io: TargetIo, request: Request<RequestBody>) -> Result<Response<Incoming>, Error> {

@@ -178,6 +178,19 @@ fn patience_is_read_as_seconds_or_as_a_date() {
     assert_eq!(asked(400, "7"), None);
 }
 
+#[test]
+fn only_the_member_error_is_the_code() {
+    let code = |body| match read(&answer(400, body), &["secret"]) {
+        Err(Error::TokenServiceStatus { code, .. }) => code,
+        _ => panic!("it is refused"),
+    };
+    let both = r#"{"error":"invalid_client","error_description":"no: such"}"#;
+    assert_eq!(code(both).as_deref(), Some("invalid_client"));
+    assert_eq!(code(r#"{"error_description":"invalid_client: no"}"#), None);
+    assert_eq!(code(r#"{"error":"a secret"}"#).as_deref(), Some("a [secret]"));
+    assert_eq!(code("<html>"), None);
+}
+
 proptest::proptest! {
     #[test]
     fn any_answer_is_read_without_panic(status in 100_u16..600, body: Vec<u8>, token: String, life: f64) {

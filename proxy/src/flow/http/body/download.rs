@@ -11,15 +11,17 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::upload::{RequestBody, Upload};
-use crate::connect::pool::{Http1, Origin};
+use crate::connect::pool::{Http1, Http2, Origin};
 use crate::flow::http::app::AppConnection;
+use crate::flow::http::streams::OpenStream;
 use crate::framing::Turn;
 
 /// What is sent to the application.
 pub struct ResponseBody {
     source: Source,
-    /// Ends with the body.
+    /// These end with the body.
     _turn: Option<Turn>,
+    _stream: Option<OpenStream>,
 }
 
 enum Source {
@@ -41,7 +43,11 @@ pub enum DownloadError {
 
 impl From<Source> for ResponseBody {
     fn from(source: Source) -> Self {
-        Self { source, _turn: None }
+        Self {
+            source,
+            _turn: None,
+            _stream: None,
+        }
     }
 }
 
@@ -60,10 +66,17 @@ impl ResponseBody {
         }
     }
 
-    pub(in crate::flow::http) fn keeping(self, turn: Turn) -> Self {
+    pub(in crate::flow::http) fn keeping_turn(self, turn: Turn) -> Self {
         Self {
-            source: self.source,
             _turn: Some(turn),
+            ..self
+        }
+    }
+
+    pub(in crate::flow::http) fn keeping_stream(self, stream: OpenStream) -> Self {
+        Self {
+            _stream: Some(stream),
+            ..self
         }
     }
 
@@ -81,6 +94,7 @@ impl ResponseBody {
         incoming: Incoming,
         timeout: Duration,
         upload: Option<Arc<Upload>>,
+        http2: Option<Http2<RequestBody>>,
         reset_on_error: Option<Arc<AppConnection>>,
     ) -> Self {
         if incoming.is_end_stream() {
@@ -94,6 +108,7 @@ impl ResponseBody {
             timeout,
             waiting_since: None,
             upload,
+            http2,
             reset_on_error,
         })
         .into()
@@ -220,6 +235,8 @@ struct Shared {
     timeout: Duration,
     waiting_since: Option<Instant>,
     upload: Option<Arc<Upload>>,
+    /// Where it is one of several that share a connection.
+    http2: Option<Http2<RequestBody>>,
     reset_on_error: Option<Arc<AppConnection>>,
 }
 
@@ -251,6 +268,7 @@ impl Shared {
                 self.waiting_since = Some(now);
             }
             if now >= deadline {
+                self.http2.as_ref().inspect(|part| part.retire());
                 return Poll::Ready(Some(Err(timed_out(self.timeout, self.reset_on_error.as_ref()))));
             }
             self.timer.as_mut().reset(deadline);

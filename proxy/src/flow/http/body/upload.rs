@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
@@ -19,6 +20,11 @@ pub struct RequestBody(Content);
 enum Content {
     Empty,
     Buffered(Bytes),
+    /// Read to its end, where trailers were.
+    Collected {
+        data: Bytes,
+        trailers: Option<Box<HeaderMap>>,
+    },
     Streamed(Streamed),
 }
 
@@ -91,7 +97,7 @@ impl RequestBody {
     pub(in crate::flow::http) fn upload(&self) -> Option<Arc<Upload>> {
         match &self.0 {
             Content::Streamed(streamed) => Some(Arc::clone(&streamed.upload)),
-            Content::Empty | Content::Buffered(_) => None,
+            Content::Empty | Content::Buffered(_) | Content::Collected { .. } => None,
         }
     }
 
@@ -110,19 +116,27 @@ impl RequestBody {
         }
     }
 
-    /// The whole body if it is at most `limit` long, else the body as it was read so far and the rest.
+    /// The whole body if it is at most `limit` long and nothing else, else a body to be sent as it is. One that
+    /// broke off meanwhile cannot be sent to its end any more.
     pub(in crate::flow::http) async fn collect_up_to(self, limit: usize) -> Result<Bytes, Self> {
         let fits =
             usize::try_from(self.size_hint().upper().unwrap_or(u64::MAX)).is_ok_and(|upper| upper <= limit);
         match self.0 {
             Content::Empty => Ok(Bytes::new()),
             Content::Buffered(bytes) => Ok(bytes),
+            collected @ Content::Collected { .. } => Err(Self(collected)),
             Content::Streamed(streamed) if !fits || !streamed.upload.is_open() => {
                 Err(Self(Content::Streamed(streamed)))
             }
             Content::Streamed(mut streamed) => match BodyExt::collect(&mut streamed).await {
-                Ok(collected) if collected.trailers().is_none() => Ok(collected.to_bytes()),
-                _ => Err(Self(Content::Streamed(streamed))),
+                Ok(collected) => match collected.trailers().cloned() {
+                    None => Ok(collected.to_bytes()),
+                    Some(trailers) => Err(Self(Content::Collected {
+                        data: collected.to_bytes(),
+                        trailers: Some(Box::new(trailers)),
+                    })),
+                },
+                Err(_broken_off) => Err(Self(Content::Streamed(streamed))),
             },
         }
     }
@@ -271,6 +285,14 @@ impl Body for RequestBody {
                 self.0 = Content::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
+            Content::Collected { data, trailers } => {
+                let frame = if data.is_empty() {
+                    trailers.take().map(|trailers| Frame::trailers(*trailers))
+                } else {
+                    Some(Frame::data(std::mem::take(data)))
+                };
+                Poll::Ready(frame.map(Ok))
+            }
             Content::Streamed(streamed) => Pin::new(streamed).poll_frame(cx),
         }
     }
@@ -279,6 +301,7 @@ impl Body for RequestBody {
         match &self.0 {
             Content::Empty => true,
             Content::Buffered(_) => false,
+            Content::Collected { data, trailers } => data.is_empty() && trailers.is_none(),
             Content::Streamed(streamed) => streamed.is_end_stream(),
         }
     }
@@ -286,7 +309,9 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Content::Empty => SizeHint::with_exact(0),
-            Content::Buffered(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Buffered(data) | Content::Collected { data, .. } => {
+                SizeHint::with_exact(data.len() as u64)
+            }
             Content::Streamed(streamed) => streamed.size_hint(),
         }
     }

@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::accept::{self, Accepted, LimitsConfig};
 use crate::connect::pool::{Limits, Pool};
 use crate::connect::tls::Authorities;
 use crate::connect::{self, Dialer};
@@ -25,6 +26,7 @@ use crate::resolve::destination::{
     TargetUrl, Version,
 };
 use crate::secret::Secret;
+use crate::telemetry::connections::{self, About, Connections};
 
 /// Nothing in these tests takes this long, paused clocks included.
 pub(super) const PATIENCE: Duration = Duration::from_mins(2);
@@ -88,6 +90,8 @@ pub(super) struct Plane {
     pub address: SocketAddr,
     pub drain: Drain,
     pub metrics: HttpMetrics,
+    limits: Arc<accept::Limits>,
+    connections: Connections,
     dials: Arc<AtomicUsize>,
 }
 
@@ -135,6 +139,11 @@ impl Plane {
         self.metrics.register(&mut registry);
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         text
+    }
+
+    /// How many connections of applications are counted, and how many are listed.
+    pub(super) fn open(&self) -> (usize, usize) {
+        (self.limits.open(), self.connections.len())
     }
 
     /// How many connections to the target were opened.
@@ -215,20 +224,37 @@ impl Builder {
         }));
         let drain = Drain::new();
         let watch = drain.watch();
+        let limits = accept::Limits::new(LimitsConfig::default());
+        let connections = Connections::default();
+        let (counted, listed) = (Arc::clone(&limits), connections.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             while let Ok((stream, peer)) = listener.accept().await {
                 stream.set_nodelay(true).unwrap();
-                let (resolve, watch) = (Arc::clone(&resolve), watch.clone());
+                let resolve = Arc::clone(&resolve);
                 let current = move |head: &HeaderMap| resolve(head);
+                let accepted = Accepted {
+                    id: accept::next_id(),
+                    stream,
+                    peer,
+                    drain: watch.clone(),
+                    permit: counted.admit(peer.ip()).unwrap(),
+                };
+                let listed = listed.open(About {
+                    id: accepted.id,
+                    protocol: connections::HTTP,
+                    cr: None,
+                    destination: "backend".to_owned(),
+                    source: peer,
+                    target: "-".to_owned(),
+                });
                 match &self.workers {
-                    None => drop(tokio::spawn(serve_connection(stream, peer, current, watch))),
+                    None => drop(tokio::spawn(serve_connection(accepted, listed, current))),
                     Some(workers) => {
-                        let stream = stream.into_std().unwrap();
+                        let accepted = accepted.detach().unwrap();
                         workers.spawn(move || async move {
-                            let stream = TcpStream::from_std(stream).unwrap();
-                            serve_connection(stream, peer, current, watch).await;
+                            serve_connection(accepted.attach().unwrap(), listed, current).await;
                         });
                     }
                 }
@@ -238,6 +264,8 @@ impl Builder {
             address,
             drain,
             metrics,
+            limits,
+            connections,
             dials,
         }
     }
@@ -295,11 +323,11 @@ pub(super) async fn answering(response: &'static str) -> (SocketAddr, Seen) {
 pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// A head, up to and with its empty line; `None` at the end of the connection.
-pub(super) async fn read_head(stream: &mut TcpStream) -> Option<String> {
+pub(super) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     read_until(stream, b"\r\n\r\n").await
 }
 
-pub(super) async fn read_until(stream: &mut TcpStream, end: &[u8]) -> Option<String> {
+pub(super) async fn read_until(stream: &mut (impl AsyncRead + Unpin), end: &[u8]) -> Option<String> {
     let mut read = Vec::new();
     let whole = async {
         while !read.ends_with(end) {

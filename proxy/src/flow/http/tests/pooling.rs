@@ -1,5 +1,6 @@
 //! Connections to targets: which are taken, which are given back, what is sent again.
 
+use std::collections::HashSet;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,32 +10,34 @@ use http::StatusCode;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::harness::{OK, Plane, answering, field, read_head, read_until, target};
+use super::harness::{OK, Plane, Seen, answering, field, read_head, read_until, target};
 use crate::connect::pool::Limits;
 use crate::flow::http::Retry;
 
 /// A target that closes after every answer, `delay` later and without a word.
-async fn closing_after(delay: Duration, executed: &Arc<AtomicUsize>) -> std::net::SocketAddr {
-    let executed = Arc::clone(executed);
-    target(move |mut stream| {
-        let executed = Arc::clone(&executed);
+async fn closing_after(delay: Duration) -> (std::net::SocketAddr, Seen) {
+    let seen = Seen::default();
+    let log = Arc::clone(&seen);
+    let address = target(move |mut stream| {
+        let log = Arc::clone(&log);
         async move {
-            if read_head(&mut stream).await.is_some() {
-                executed.fetch_add(1, Ordering::Relaxed);
+            if let Some(head) = read_head(&mut stream).await {
+                log.lock().unwrap().push(head);
                 stream.write_all(OK.as_bytes()).await?;
                 tokio::time::sleep(delay).await;
             }
             Ok(())
         }
     })
-    .await
+    .await;
+    (address, seen)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_get_is_lost_when_the_target_closes_idle_connections() {
     for delay in [0, 1, 2, 5].map(Duration::from_millis) {
-        let executed = Arc::default();
-        let plane = Plane::to(closing_after(delay, &executed).await).start().await;
+        let (address, _seen) = closing_after(delay).await;
+        let plane = Plane::to(address).start().await;
         let mut app = plane.connect().await;
         for _ in 0..500 {
             get(&mut app).await;
@@ -92,14 +95,19 @@ async fn requests_on_all_workers_at_once_are_answered() {
 async fn no_post_runs_twice_when_the_target_closes_idle_connections() {
     const POSTS: usize = 300;
     for delay in [0, 1, 2, 5].map(Duration::from_millis) {
-        let executed = Arc::default();
-        let plane = Plane::to(closing_after(delay, &executed).await).start().await;
-        for _ in 0..POSTS {
-            plane
-                .ask("POST / HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-                .await;
+        let (address, seen) = closing_after(delay).await;
+        let plane = Plane::to(address).start().await;
+        let mut answered = 0;
+        for number in 0..POSTS {
+            let post = format!(
+                "POST /{number} HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            );
+            answered += usize::from(plane.ask(&post).await.starts_with("HTTP/1.1 200 "));
         }
-        assert!(executed.load(Ordering::Relaxed) <= POSTS);
+        let seen = seen.lock().unwrap();
+        let paths: HashSet<_> = seen.iter().map(|head| head.split(' ').nth(1)).collect();
+        assert_eq!(paths.len(), seen.len(), "each ran at most once");
+        assert!(answered > 0 && answered <= seen.len(), "{answered} were answered");
     }
 }
 

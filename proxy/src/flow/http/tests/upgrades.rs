@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::harness::{Plane, field, read_all, read_head, read_until, target};
+use super::harness::{PATIENCE, Plane, field, read_all, read_head, read_until, target};
 
 const ASK: &[u8] =
     b"GET /chat HTTP/1.1\r\nHost: app\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n";
@@ -38,8 +38,17 @@ async fn bytes_flow_both_ways_after_the_switch_and_the_first_frame_is_not_lost()
     plane.drain.start();
     app.write_all(b"ping").await.unwrap();
     assert_eq!(read_until(&mut app, b"pong").await.unwrap(), "pong");
+    assert_eq!(plane.open(), (1, 1), "it is counted and listed like any other");
     app.shutdown().await.unwrap();
     assert_eq!(read_all(&mut app).await, "last");
+    let closed = async {
+        while plane.open() != (0, 0) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed)
+        .await
+        .expect("until it ends");
 }
 
 #[tokio::test]

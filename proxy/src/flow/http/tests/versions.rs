@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Version};
@@ -13,8 +14,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::server::WebPkiClientVerifier;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 
-use super::harness::{OK, Plane, answering, field};
+use super::harness::{OK, PATIENCE, Plane, answering, field, read_head, target};
+use crate::flow::http::Retry;
 use crate::resolve::destination::{HostnameVerifier, HttpDestination, Scheme, TlsPolicy};
 use crate::resolve::keystore::CertificateStore;
 
@@ -27,6 +31,25 @@ async fn http2_target() -> (SocketAddr, Requests, CertificateStore) {
 }
 
 async fn tls_target(alpn: &[&[u8]], asks_for_certificate: bool) -> (SocketAddr, Requests, CertificateStore) {
+    let (acceptor, store) = tls_acceptor(alpn, asks_for_certificate);
+    let requests = Requests::default();
+    let log = Arc::clone(&requests);
+    let address = target(move |stream| {
+        let (acceptor, log) = (acceptor.clone(), Arc::clone(&log));
+        async move {
+            let stream = acceptor.accept(stream).await?;
+            let echo = service_fn(move |request| echo(request, Arc::clone(&log)));
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let _ended = server.serve_connection(TokioIo::new(stream), echo).await;
+            Ok(())
+        }
+    })
+    .await;
+    (address, requests, store)
+}
+
+/// The server's side of TLS for `localhost`, and what to trust for it.
+pub(super) fn tls_acceptor(alpn: &[&[u8]], asks_for_certificate: bool) -> (TlsAcceptor, CertificateStore) {
     let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let certificate = key.cert.der().clone();
     let private = rustls_pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
@@ -46,25 +69,10 @@ async fn tls_target(alpn: &[&[u8]], asks_for_certificate: bool) -> (SocketAddr, 
         .with_single_cert(vec![certificate.clone()], private)
         .unwrap();
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let requests = Requests::default();
-    let log = Arc::clone(&requests);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, log) = (acceptor.clone(), Arc::clone(&log));
-            tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(stream).await else {
-                    return;
-                };
-                let echo = service_fn(move |request| echo(request, Arc::clone(&log)));
-                let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                let _ended = server.serve_connection(TokioIo::new(stream), echo).await;
-            });
-        }
-    });
-    (address, requests, CertificateStore(vec![certificate]))
+    (
+        TlsAcceptor::from(Arc::new(config)),
+        CertificateStore(vec![certificate]),
+    )
 }
 
 async fn echo(request: Request<Incoming>, log: Requests) -> Result<Response<Body>, Infallible> {
@@ -84,7 +92,7 @@ async fn echo(request: Request<Incoming>, log: Requests) -> Result<Response<Body
     Ok(Response::new(StreamBody::new(frames).boxed()))
 }
 
-fn https(http: &mut HttpDestination, trust_store: CertificateStore) {
+pub(super) fn https(http: &mut HttpDestination, trust_store: CertificateStore) {
     http.url.scheme = Scheme::Https;
     http.url.host = "localhost".to_owned();
     http.url.authority = "localhost".parse().unwrap();
@@ -133,6 +141,37 @@ async fn grpc_passes_from_http2_to_http2_with_trailers() {
     );
     assert_eq!(headers["te"], "trailers");
     assert!(headers["authorization"].as_bytes().starts_with(b"Basic "));
+}
+
+/// Where repeats are configured, short bodies are read before they are sent.
+#[tokio::test]
+async fn a_body_with_trailers_arrives_whole_where_repeats_are_configured() {
+    let (address, requests, store) = http2_target().await;
+    let retry = Retry {
+        max_retries: 1,
+        status_codes: Vec::new(),
+    };
+    let plane = Plane::to(address)
+        .with(|http| https(http, store))
+        .retry(retry)
+        .start()
+        .await;
+    let stream = TcpStream::connect(plane.address).await.unwrap();
+    let (mut app, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let trailers = HeaderMap::from_iter([("x-sum".parse().unwrap(), "7".parse().unwrap())]);
+    let frames = [Frame::data(Bytes::from("message")), Frame::trailers(trailers)].map(Ok::<_, Infallible>);
+    let request = Request::post("http://app/echo")
+        .header("content-length", "7")
+        .body(StreamBody::new(futures_util::stream::iter(frames)))
+        .unwrap();
+    let answer = app.send_request(request).await.unwrap();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "message");
+    let (_, _, headers) = requests.lock().unwrap()[0].clone();
+    assert_eq!(headers["content-length"], "7");
 }
 
 #[tokio::test]
@@ -204,6 +243,25 @@ async fn an_http2_application_reaches_an_http1_target() {
 }
 
 #[tokio::test]
+async fn an_http2_application_may_ask_a_hundred_things_at_once() {
+    let (address, _) = answering(OK).await;
+    let plane = Plane::to(address).start().await;
+    let stream = TcpStream::connect(plane.address).await.unwrap();
+    let (mut app, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
+    let mut connection = std::pin::pin!(connection);
+    let request = Request::get("http://app/")
+        .body(Full::<Bytes>::default())
+        .unwrap();
+    tokio::select! {
+        answer = app.send_request(request) => drop(answer.unwrap()),
+        ended = connection.as_mut() => ended.unwrap(),
+    }
+    assert_eq!(connection.current_max_send_streams(), 100);
+}
+
+#[tokio::test]
 async fn the_drain_tells_http2_applications_to_go() {
     let (address, _) = answering(OK).await;
     let plane = Plane::to(address).start().await;
@@ -216,9 +274,36 @@ async fn the_drain_tells_http2_applications_to_go() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(super::harness::PATIENCE, closed)
+    tokio::time::timeout(PATIENCE, closed)
         .await
         .expect("GOAWAY closes the connection");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_streams_is_told_to_go_after_a_minute() {
+    let address = target(|mut stream| async move {
+        while read_head(&mut stream).await.is_some() {}
+        Ok(())
+    })
+    .await;
+    let silence = Duration::from_secs(70);
+    let plane = Plane::to(address).read_timeout(silence).start().await;
+    let stream = TcpStream::connect(plane.address).await.unwrap();
+    let (mut app, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    let started = Instant::now();
+    let request = Request::get("http://app/")
+        .body(Full::<Bytes>::default())
+        .unwrap();
+    let answer = app.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), 504, "silent streams are left alone");
+    drop(answer);
+    let ended = tokio::time::timeout(2 * PATIENCE, connection).await;
+    ended.expect("GOAWAY ends the connection").unwrap().unwrap();
+    let took = started.elapsed();
+    assert!((130..132).contains(&took.as_secs()), "{took:?}");
 }
 
 #[tokio::test]
