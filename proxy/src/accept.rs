@@ -143,6 +143,12 @@ where
         match accepted {
             Ok((stream, peer)) => {
                 back_off.recovered();
+                // Other listeners may have taken the room that this one saw before it waited.
+                tokio::select! {
+                    biased;
+                    () = drain.draining() => return reset(stream),
+                    () = room(bounds) => {}
+                }
                 admit(stream, canonical(peer), bounds, drain, &handler);
             }
             Err(error) if concerns_one_connection(&error) => {
@@ -165,12 +171,16 @@ where
     L: Listener,
     B: Bounds,
 {
+    room(bounds).await;
+    listener.accept().await
+}
+
+async fn room<B: Bounds>(bounds: &B) {
     let limits = bounds.limits();
     if limits.is_full() {
         bounds.waits();
         limits.room().await;
     }
-    listener.accept().await
 }
 
 fn admit<B, H, F>(stream: TcpStream, peer: SocketAddr, bounds: &B, drain: &DrainWatch, handler: &H)

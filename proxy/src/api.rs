@@ -3,3 +3,4 @@
 pub mod condition;
 pub mod destination;
 pub mod labels;
+pub mod tenant;

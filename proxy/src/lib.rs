@@ -47,3 +47,6 @@ pub mod telemetry;
 pub mod lifecycle;
 
 pub mod secret;
+
+#[cfg(test)]
+mod testing;

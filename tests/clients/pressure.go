@@ -38,7 +38,9 @@ type failure struct {
 }
 
 type summary struct {
-	Requests  int   `json:"requests"`
+	Requests int `json:"requests"`
+	// As many as the rate makes in that time.
+	Due       int   `json:"due"`
 	Failed    int   `json:"failed"`
 	SlowestMs int64 `json:"slowest_ms"`
 	// From the begin of the first failed request to the end of the last one.
@@ -103,24 +105,34 @@ func main() {
 	}
 	var all sync.WaitGroup
 	var result record
+	begin := time.Now()
+	due := func() int { return int(time.Since(begin).Seconds() * float64(*rate)) }
+	number, ticks := 0, 0
 	ticker := time.NewTicker(time.Second / time.Duration(*rate))
-	for number := 0; ; number++ {
+	for {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
+			result.Due = due()
 			all.Wait()
 			json.NewEncoder(os.Stdout).Encode(result.summary)
 			return
 		}
-		target := flag.Arg(number % flag.NArg())
-		all.Go(func() {
-			begin := time.Now()
-			err := request(target)
-			result.add(begin, err)
-			if err == nil && *first > 0 {
-				stop()
-			}
-		})
+		// A busy machine drops ticks. Those of up to a tenth of a second are made up for.
+		before := ticks
+		ticks = max(due(), before+1)
+		for range min(ticks-before, max(*rate/10, 1)) {
+			target := flag.Arg(number % flag.NArg())
+			number++
+			all.Go(func() {
+				begin := time.Now()
+				err := request(target)
+				result.add(begin, err)
+				if err == nil && *first > 0 {
+					stop()
+				}
+			})
+		}
 	}
 }
 

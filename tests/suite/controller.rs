@@ -28,6 +28,8 @@ use transparent_proxy::api::labels;
 use crate::harness::api_server::ApiServer;
 use crate::harness::role::{Role, Running};
 
+/// For machines under load, and still much less than the three minutes after which the manager looks at everything
+/// again: what comes in time comes because of a watch.
 const DEADLINE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(30);
 

@@ -12,7 +12,7 @@ use transparent_proxy::admin::explain::{
 };
 use transparent_proxy::admin::probes::{Hook, HookState};
 use transparent_proxy::admin::socket::{self, Answers};
-use transparent_proxy::config::kubernetes::Scope;
+use transparent_proxy::api::destination::Scope;
 use transparent_proxy::lifecycle::drain::Drain;
 use transparent_proxy::telemetry::connections::{About, Connections, Snapshot};
 

@@ -168,7 +168,8 @@ fn a_tcp_connection_that_outlives_the_deadline_is_reset() {
     let proxy = Proxy::for_test("live-deadline")
         .destination("echo", tcp_to(echo))
         .option("--drain-timeout")
-        .option("1");
+        // Seconds, in which one more word has to come back.
+        .option("6");
     let serving = proxy.serve(&cgroup);
     let mut connection = cgroup.run(|| tcp::connect(serving.address("echo")));
     let mut word = [0; 5];

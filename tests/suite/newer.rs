@@ -1,5 +1,7 @@
 //! Destinations of a newer definition: whoever does not understand one goes on with all others.
 
+use std::net::TcpStream;
+
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -99,6 +101,7 @@ async fn a_destination_that_is_not_understood_is_alone_in_its_misery() {
     let healthcheck = role("healthcheck", &node, &server)
         .option("--listen", pages.to_string())
         .start();
+    wait::until("the pages are served", || TcpStream::connect(pages).is_ok());
     wait::until("the row is there", || {
         row(pages, "newer")["Available"] == "Unknown"
     });

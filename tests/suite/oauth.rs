@@ -4,6 +4,7 @@ pub mod server;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
@@ -164,26 +165,33 @@ async fn a_thousand_first_requests_make_one_token_call() {
     assert_eq!(server.calls().await, 1);
 }
 
+/// A tenth of their life is left when they are given out, for the way to the target. On a machine that
+/// needs longer than that for one request nothing is promised.
 #[tokio::test]
-async fn tokens_of_four_seconds_give_no_401_under_load() {
-    let server = OidcServer::start(4, None).await;
+async fn tokens_of_ten_seconds_give_no_401_under_load() {
+    const LIFE: u32 = 10;
+    const LEFT: Duration = Duration::from_secs(1);
+    // Four fifths of what is left of the life in whole seconds.
+    const RENEWED_AFTER: Duration = Duration::from_secs(7);
+    let server = OidcServer::start(LIFE, None).await;
     let authenticator = in_body(&server, &[]);
-    let end = Instant::now() + Duration::from_secs(9);
+    let (begin, done) = (Instant::now(), Arc::new(AtomicBool::new(false)));
     let load = (0..4).map(|_| {
-        let (authenticator, address) = (authenticator.clone(), server.address());
+        let (authenticator, address, done) = (authenticator.clone(), server.address(), Arc::clone(&done));
         tokio::spawn(async move {
             let mut check = Check::connect_to(address).await;
             let mut requests = 0;
-            while Instant::now() < end {
+            while !done.load(Ordering::Relaxed) {
+                let begin = Instant::now();
                 let injection = match authenticator.ready() {
                     Some(injection) => injection,
                     None => authenticator.injection().await.expect("a token"),
                 };
                 let (_, header) = injection.header.expect("a header");
-                assert_eq!(
-                    check.send(header).await,
-                    StatusCode::OK,
-                    "after {requests} requests"
+                let status = check.send(header).await;
+                assert!(
+                    status == StatusCode::OK || begin.elapsed() > LEFT,
+                    "{status} after {requests} requests"
                 );
                 requests += 1;
             }
@@ -191,9 +199,19 @@ async fn tokens_of_four_seconds_give_no_401_under_load() {
         })
     });
     let load: Vec<_> = load.collect();
+    let mut calls: u64 = 0;
+    while calls < 3 {
+        assert!(begin.elapsed() < Duration::from_mins(2), "{calls} token calls");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        calls = server.calls().await.try_into().expect("not that many");
+    }
+    let took = begin.elapsed().as_secs();
+    assert!(
+        took / RENEWED_AFTER.as_secs() + 1 >= calls,
+        "{calls} token calls in {took} s"
+    );
+    done.store(true, Ordering::Relaxed);
     for requests in load {
         assert!(requests.await.expect("no 401") > 10);
     }
-    let calls = server.calls().await;
-    assert!((3..=6).contains(&calls), "{calls} token calls in 9 s");
 }

@@ -164,6 +164,52 @@ async fn connections_wait_while_descriptors_are_short() {
     );
 }
 
+#[tokio::test]
+async fn listeners_that_wait_for_their_next_connections_share_the_last_room() {
+    let drain = Drain::new();
+    let limits = Limits::new(LimitsConfig {
+        pause_at: Some(1),
+        ..LimitsConfig::default()
+    });
+    let listeners = [loopback(), loopback(), loopback()];
+    let addresses = listeners.each_ref().map(|one| one.local_addr().unwrap());
+    let mut loops = Vec::new();
+    for listener in listeners {
+        loops.push(tokio::spawn(serve(
+            listener,
+            Arc::clone(&limits),
+            drain.watch(),
+            echo,
+        )));
+    }
+    // All of them have seen that there is room.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let mut first = TcpStream::connect(addresses[0]).await.unwrap();
+    assert_eq!(answers(&mut first).await.unwrap(), 9);
+    let mut second = TcpStream::connect(addresses[1]).await.unwrap();
+    second.write_u8(5).await.unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(limits.open(), 1, "the second one waits");
+    drop(first);
+    assert_eq!(second.read_u8().await.unwrap(), 5);
+    let mut third = TcpStream::connect(addresses[2]).await.unwrap();
+    third.write_u8(5).await.unwrap();
+    drain.start();
+    for accepting in loops {
+        accepting.await.unwrap();
+    }
+    let error = third.read_u8().await.unwrap_err();
+    assert_eq!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset,
+        "not served any more"
+    );
+}
+
 /// Fails as scripted, then accepts from a real listener.
 struct Scripted {
     errors: Mutex<VecDeque<i32>>,

@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::probes::Hook;
-use crate::config::kubernetes::Scope;
+use crate::api::destination::Scope;
 
 /// What an agent knows of one Destination resource. Holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::labels::TENANT_SUBDOMAINS;
-use crate::config::kubernetes::TenantMode;
+use super::tenant::TenantMode;
 
 /// The one type of condition.
 pub const AVAILABLE: &str = "Available";

@@ -9,8 +9,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::kubernetes::Scope;
-
 /// `spec.destinationRef.name` of a gateway: which destination is meant is asked with every request.
 pub const ANY_DESTINATION: &str = "*";
 
@@ -112,6 +110,17 @@ pub struct AccessControl {
     /// Without it, the scope that the installation has by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
+}
+
+/// Who may connect to a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Scope {
+    /// Pods in the namespace of the Destination CR.
+    #[default]
+    Namespaced,
+    /// Everybody in the cluster.
+    ClusterWide,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -11,9 +11,10 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::destination::Scope;
+use crate::api::tenant::TenantMode;
 use crate::telemetry::logging;
 
 /// One file for all roles; each takes what it needs.
@@ -64,30 +65,11 @@ impl fmt::Display for AdditionalCas {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TenantMode {
-    #[default]
-    Dedicated,
-    Shared,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ManagedNamespacesMode {
     #[default]
     All,
     LabelSelector,
-}
-
-/// Who may connect to a destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum Scope {
-    /// Pods in the namespace of the Destination CR.
-    #[default]
-    Namespaced,
-    /// Everybody in the cluster.
-    ClusterWide,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -104,6 +104,8 @@ struct Shared {
     refresher: tokio::sync::Mutex<Refresher>,
     tree: Mutex<Tree>,
     events: Events,
+    /// That the calling thread has used so far.
+    processor_time: fn() -> Duration,
 }
 
 /// Whoever holds it brings the tree up to date; the others wait for the result.
@@ -127,10 +129,10 @@ enum Effort {
 impl PodCgroups {
     /// Knows nothing yet. `place` is the attach point, or any directory above the pods.
     pub fn new(place: &Path) -> Self {
-        Self::with_events(place, Events::new())
+        Self::with(place, Events::new(), processor_time)
     }
 
-    fn with_events(place: &Path, events: Events) -> Self {
+    fn with(place: &Path, events: Events, processor_time: fn() -> Duration) -> Self {
         Self(Arc::new(Shared {
             place: place.to_owned(),
             known: watch::Sender::default(),
@@ -143,6 +145,7 @@ impl PodCgroups {
             }),
             tree: Mutex::new(Tree::new(place)),
             events,
+            processor_time,
         }))
     }
 
@@ -280,7 +283,7 @@ impl Refreshed {
 
 impl Shared {
     fn refresh(&self, effort: Effort) -> io::Result<Refreshed> {
-        let before = processor_time();
+        let before = (self.processor_time)();
         let mut tree = self.tree();
         let updated = match effort {
             Effort::Events => tree.update(&self.events),
@@ -297,7 +300,7 @@ impl Shared {
             found: (updated != Updated::Unchanged).then(found),
             complete: tree.is_complete(),
             walked: updated == Updated::Stale,
-            took: processor_time().saturating_sub(before),
+            took: (self.processor_time)().saturating_sub(before),
         })
     }
 
@@ -327,7 +330,7 @@ fn cloned<'a>(pods: impl Iterator<Item = (u64, &'a PodUid)>) -> PodsByCgroup {
     pods.map(|(cgroup, pod)| (cgroup, pod.clone())).collect()
 }
 
-/// Of the calling thread. On a busy machine waiting takes much longer than working.
+/// On a busy machine waiting takes much longer than working.
 fn processor_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Into::into)
 }

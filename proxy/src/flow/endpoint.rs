@@ -7,7 +7,7 @@ use http::HeaderMap;
 
 use super::http::{HttpParts, Lazy, Refusal, Resolved, Selection, Unusable};
 use super::stream::{NoTcpService, TcpParts, TcpService};
-use crate::config::kubernetes::TenantMode;
+use crate::api::tenant::TenantMode;
 use crate::resolve;
 use crate::resolve::destination::{Destination, DestinationName, Protocol};
 

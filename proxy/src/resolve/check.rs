@@ -12,7 +12,8 @@ use super::source::secrets::{FindError, INSTANCE, Refused};
 use crate::api::condition::Verdict;
 use crate::api::destination as api;
 use crate::api::labels::TENANT_SUBDOMAINS;
-use crate::config::kubernetes::{File, TenantMode};
+use crate::api::tenant::TenantMode;
+use crate::config::kubernetes::File;
 
 /// How a Destination CR is to be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

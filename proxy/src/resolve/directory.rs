@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::scope::Audience;
+use crate::api::destination::Scope;
 use crate::api::destination::{Destination, DestinationSpec};
 use crate::api::labels;
-use crate::config::kubernetes::Scope;
 
 /// Name of a Destination CR.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

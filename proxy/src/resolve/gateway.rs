@@ -6,7 +6,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::destination::DestinationName;
-use crate::config::kubernetes::TenantMode;
+use crate::api::tenant::TenantMode;
 
 static DESTINATION_NAME: HeaderName = HeaderName::from_static("x-destination-name");
 static DESTINATION_LEVEL: HeaderName = HeaderName::from_static("x-destination-level");

@@ -37,6 +37,7 @@ pub struct Answer {
     pub body: String,
     /// Of curl; 7 is a refused connection, 28 a timeout.
     pub exit_code: i32,
+    /// Since the name was looked up.
     pub elapsed: Duration,
 }
 
@@ -155,19 +156,23 @@ impl<'a> Pod<'a> {
     }
 
     pub fn curl_with(&self, options: &[&str], url: &str) -> Answer {
-        let form = "\n%{http_code} %{time_total}";
+        let form = "\n%{http_code} %{time_namelookup} %{time_total}";
         let fixed = ["curl", "--silent", "--max-time", "10", "--write-out", form];
         let output = self.try_exec(&[&fixed, options, &[url]].concat());
         let text = String::from_utf8_lossy(&output.stdout);
         let (body, numbers) = text
             .rsplit_once('\n')
             .unwrap_or_else(|| panic!("curl: {output:?}"));
-        let (status, seconds) = numbers.split_once(' ').expect("two numbers");
+        let numbers: Vec<&str> = numbers.split(' ').collect();
+        let [status, found, end] = numbers[..] else {
+            panic!("curl: {output:?}")
+        };
+        let seconds = |text: &str| Duration::from_secs_f64(text.parse().expect("seconds"));
         Answer {
             status: status.parse().expect("a status"),
             body: body.to_owned(),
             exit_code: output.status.code().unwrap_or(-1),
-            elapsed: Duration::from_secs_f64(seconds.parse().expect("seconds")),
+            elapsed: seconds(end).saturating_sub(seconds(found)),
         }
     }
 

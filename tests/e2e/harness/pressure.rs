@@ -15,6 +15,8 @@ pub struct Pressure(Child);
 #[expect(dead_code, reason = "some fields are only shown when a scenario fails")]
 pub struct Summary {
     pub requests: usize,
+    /// As many as the rate makes in that time.
+    due: usize,
     pub failed: usize,
     slowest_ms: u64,
     outage_ms: u64,
@@ -64,7 +66,10 @@ impl Summary {
     }
 
     pub fn assert_all_answered(&self) {
-        assert!(self.requests > 0, "nothing was asked");
+        assert!(
+            self.due > 0 && self.requests * 2 >= self.due,
+            "not much was asked: {self:#?}"
+        );
         assert_eq!(self.failed, 0, "{self:#?}");
     }
 }

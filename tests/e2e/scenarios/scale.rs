@@ -71,7 +71,9 @@ pub fn a_new_resource_among_many_is_served_soon_and_costs_little(world: &World) 
             mib(manager)
         );
         if size <= PROMISED {
-            assert!(at(99) <= ANSWERED_WITHIN, "{answers:?}");
+            let late = answers.iter().filter(|answer| **answer > ANSWERED_WITHIN);
+            // One of a hundred; where there are fewer, it may be among them.
+            assert!(late.count() <= (samples / 100).max(1), "{answers:?}");
             for memory in [agent, fallback, manager] {
                 assert!(memory <= MEMORY, "{memory} kB");
             }

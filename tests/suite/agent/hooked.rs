@@ -1,11 +1,10 @@
 //! With the hook: connections to virtual IPs.
 
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use super::*;
-use crate::harness::tcp;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_reaches_its_destination_and_a_foreign_one_is_refused_at_once() {
@@ -51,31 +50,33 @@ async fn a_pod_that_is_refused_all_the_time_does_not_starve_the_others() {
     let own = node.pod(&shop, "app", SHOP).await;
     let foreign = node.pod(&bank, "app", BANK).await;
     let agent = node.agent("agent-flood").start();
-    let stop = AtomicBool::new(false);
+    let (stop, refused) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         let flood = || {
             while !stop.load(Ordering::Relaxed) {
                 assert!(TcpStream::connect(entrance.virtual_address).is_err());
+                refused.fetch_add(1, Ordering::Relaxed);
             }
         };
         let clients: Vec<_> = (0..CLIENTS).map(|_| foreign.start(scope, flood)).collect();
         agent.line("refusals are looked at", |line| {
             line["msg"] == "connection refused"
         });
-        let begin = SystemTime::now();
         let served = panic::catch_unwind(AssertUnwindSafe(|| {
             for _ in 0..ROUNDS {
+                let before = refused.load(Ordering::Relaxed);
+                // Each of both fails if it takes longer than the patience of tests.
                 assert!(agent.ready());
                 let stream = own.run(|| TcpStream::connect(entrance.virtual_address)).unwrap();
-                stream.set_read_timeout(Some(tcp::PATIENCE)).unwrap();
                 assert!(exchange(stream, "").ends_with("hello"));
+                wait::until("the others are refused all the time", || {
+                    refused.load(Ordering::Relaxed) > before
+                });
             }
-            begin.elapsed().expect("the clock goes on")
         }));
         stop.store(true, Ordering::Relaxed);
         clients.into_iter().for_each(node::join);
-        let took = served.unwrap();
-        assert!(took < tcp::PATIENCE, "{took:?}");
+        served.unwrap();
     });
 }
 

@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use serde_json::Value;
-use transparent_proxy::config::kubernetes::{File, ManagedNamespacesMode, Read, Scope};
+use transparent_proxy::api::destination::Scope;
+use transparent_proxy::config::kubernetes::{File, ManagedNamespacesMode, Read};
 use transparent_proxy::telemetry::logging::{Format, Level};
 
 use super::helm::{NAMESPACE, NEWEST, OLDEST, Rendered, Template, lint, template};

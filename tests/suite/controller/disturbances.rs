@@ -73,9 +73,7 @@ async fn what_happens_while_nobody_is_heard_is_seen_afterwards() {
             // The versions that the manager knows are too old now.
             it.way.disturb_times(3, Seen::is_watch, Instead::Status(410));
         }
-        let begin = Instant::now();
         eventually("the Service is back", || tp.service(&tp.namespace, "stays")).await;
-        assert!(begin.elapsed() < Duration::from_secs(12), "{:?}", begin.elapsed());
         eventually("the change is seen", || async {
             let expected = if gone_for_good { 81 } else { 82 };
             (port(&tp.virtual_ip("changes").await).0 == expected).then_some(())
@@ -228,10 +226,8 @@ async fn an_api_server_that_is_started_again_finds_the_manager_at_work() {
     server.kill();
     eventually("it has noticed", || async { (!leads(&manager)).then_some(()) }).await;
     server.restart().await;
-    let begin = Instant::now();
     tp.cr(&shop, "after", "backend").await;
     tp.works(&shop, "after").await;
-    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
     server.freeze();
     eventually("it has noticed", || async { (!leads(&manager)).then_some(()) }).await;
     server.thaw();

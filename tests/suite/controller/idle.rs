@@ -1,6 +1,9 @@
 //! Who has nothing to do writes nothing.
 
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::harness::api_server::Seen;
 
 /// Seconds to watch; many minutes are for a test by hand.
 const VARIABLE: &str = "CONTROLLER_IDLE_SECONDS";
@@ -9,6 +12,15 @@ const VARIABLE: &str = "CONTROLLER_IDLE_SECONDS";
 const CYCLE: u64 = 75;
 
 const CRS: usize = 100;
+
+/// Whom an event that was written is about.
+fn regarding(seen: &Seen) -> Option<String> {
+    if !seen.is_of("events") {
+        return None;
+    }
+    let event: Value = serde_json::from_slice(&seen.body).ok()?;
+    Some(event["regarding"]["name"].as_str()?.to_owned())
+}
 
 #[tokio::test]
 async fn with_nothing_to_do_only_the_lease_is_written() {
@@ -34,6 +46,13 @@ async fn with_nothing_to_do_only_the_lease_is_written() {
         };
         tp.becomes(&shop, name, reason).await;
     }
+    // It comes after the condition of which it tells.
+    eventually("there is an event for each", || async {
+        let writes = way.writes();
+        let told: BTreeSet<String> = writes.iter().filter_map(regarding).collect();
+        (told.len() == CRS).then_some(())
+    })
+    .await;
     way.forget();
     let before = metric(&manager, r#"tp_manager_reconciles_total{result="nothing"} "#);
     let seconds = std::env::var(VARIABLE).map_or(CYCLE, |seconds| seconds.parse().unwrap());

@@ -147,9 +147,7 @@ async fn services_that_somebody_deletes_come_back() {
     let before = tp.virtual_ip("orders").await;
     for namespace in [&tp.namespace, &shop] {
         tp.delete_service(namespace, "orders").await;
-        let begin = Instant::now();
         eventually("it is back", || tp.service(namespace, "orders")).await;
-        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     }
     let after = tp.virtual_ip("orders").await;
     assert_ne!(after.metadata.uid, before.metadata.uid);
@@ -307,7 +305,7 @@ async fn a_cr_that_is_deleted_while_its_services_are_made_leaves_none() {
     let shop = tp.managed("shop").await;
     let disturbance = tp.server.disturbed().await;
     let makes = |seen: &Seen| seen.method == "POST" && seen.is_of("services");
-    disturbance.disturb(makes, Instead::Late(Duration::from_secs(2)));
+    disturbance.disturb(makes, Instead::WhenReleased);
     let _manager = tp
         .manager("during")
         .env("KUBECONFIG", disturbance.kubeconfig())
@@ -319,6 +317,7 @@ async fn a_cr_that_is_deleted_while_its_services_are_made_leaves_none() {
     })
     .await;
     tp.remove(&shop, "orders").await;
+    disturbance.calm();
     eventually("the Service was made", || async {
         let deleted = |seen: &Seen| seen.method == "DELETE" && seen.is_of("services");
         disturbance.writes().iter().any(deleted).then_some(())
@@ -336,9 +335,7 @@ async fn changed_secrets_are_followed_at_once() {
     tp.becomes(&shop, "orders", Reason::DestinationNotFound).await;
     assert!(tp.made().await.is_empty());
     tp.http("backend").await;
-    let begin = Instant::now();
     tp.works(&shop, "orders").await;
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     tp.remove_destination("backend").await;
     tp.becomes(&shop, "orders", Reason::DestinationNotFound).await;
     assert_eq!(tp.made().await.len(), 2, "applications are told why by the proxy");

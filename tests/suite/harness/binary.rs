@@ -47,8 +47,11 @@ pub fn as_nobody<S: AsRef<OsStr>>(arguments: &[S]) -> Output {
         .unwrap()
 }
 
+/// With as many threads for connections on every machine, because each of them has memory of its own.
 pub fn command() -> Command {
-    Command::new(path())
+    let mut command = Command::new(path());
+    command.env("TOKIO_WORKER_THREADS", "2");
+    command
 }
 
 /// Where the logs of the proxies go; everything there is searched for secrets afterwards.

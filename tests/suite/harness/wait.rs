@@ -3,10 +3,11 @@
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ExitStatus};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::time::Instant;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -17,26 +18,23 @@ pub fn until(what: &str, condition: impl FnMut() -> bool) {
 
 /// The same for what takes longer.
 pub fn until_within(deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) {
-    let start = SystemTime::now();
+    let start = Instant::now();
     while !condition() {
-        assert!(
-            start.elapsed().unwrap_or_default() < deadline,
-            "in vain waited until {what}"
-        );
+        assert!(start.elapsed() < deadline, "in vain waited until {what}");
         std::thread::park_timeout(Duration::from_millis(20));
     }
 }
 
 /// Polls until the value is the wanted one; panics with the last one when it does not come in time.
 pub fn until_equal<T: PartialEq + Debug>(what: &str, wanted: &T, mut get: impl FnMut() -> T) {
-    let start = SystemTime::now();
+    let start = Instant::now();
     loop {
         let last = get();
         if last == *wanted {
             return;
         }
         assert!(
-            start.elapsed().unwrap_or_default() < DEADLINE,
+            start.elapsed() < DEADLINE,
             "{what} is {last:#?} instead of {wanted:#?}"
         );
         std::thread::park_timeout(Duration::from_millis(20));
@@ -79,9 +77,9 @@ pub fn terminate(child: &mut Child) {
     if kill(pid(child), Signal::SIGTERM).is_err() {
         return;
     }
-    let start = SystemTime::now();
+    let start = Instant::now();
     while matches!(child.try_wait(), Ok(None)) {
-        if start.elapsed().unwrap_or_default() > Duration::from_secs(5) {
+        if start.elapsed() > Duration::from_secs(5) {
             child.kill().ok();
             child.wait().ok();
             return;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Destination, Limits, Listener, Report, Service};
 use crate::admin::probes::HookState;
-use crate::config::kubernetes::Scope;
+use crate::api::destination::Scope;
 
 /// API servers send something every minute.
 const WORRYING_SILENCE: u64 = 150;

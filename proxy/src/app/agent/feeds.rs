@@ -430,7 +430,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::config::kubernetes::Scope;
+    use crate::api::destination::Scope;
 
     fn own_pod(metadata: &Value) -> ApiPod {
         let mut pod = json!({"metadata": {

@@ -10,6 +10,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
@@ -284,11 +285,15 @@ impl Keeper {
 
     /// The programs, loaded and with their tables filled; not attached yet.
     async fn announced(&mut self) -> anyhow::Result<Hook> {
-        let AttachPoint { path, .. } = attach_point(&self.root)?;
+        // Not on the thread of everybody else: the one reads many directories, the other all types
+        // of the kernel, every minute where it fails.
+        let root = self.root.clone();
+        let AttachPoint { path, .. } = spawn_blocking(move || attach_point(&root)).await??;
         self.state.told().hook.cgroup = Some(path.display().to_string());
+        let options = self.options;
         let mut datapath = match self.prepared.take() {
             Some(datapath) => datapath,
-            None => Datapath::load(&self.options)?,
+            None => spawn_blocking(move || Datapath::load(&options)).await??,
         };
         if let Some(log) = datapath.kernel_log()? {
             tokio::spawn(log.forward());

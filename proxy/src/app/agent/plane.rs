@@ -6,7 +6,8 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use crate::api::destination::ANY_DESTINATION;
-use crate::config::kubernetes::{File, TenantMode};
+use crate::api::tenant::TenantMode;
+use crate::config::kubernetes::File;
 use crate::flow::http::{NotSelected, Select, Selection};
 use crate::flow::stream::NoTcpService;
 use crate::flow::{Behalf, Endpoint, Parts, Plane};

@@ -22,6 +22,8 @@ use crate::resolve::scope::Refused;
 const QUIET: Duration = Duration::from_secs(10);
 /// So many that differ are told apart in that time; the others are counted only.
 const TOLD_APART: usize = 1_000;
+/// Looking which of so many are old takes a while, in which nobody else can be refused.
+const CLEAR_UP: Duration = Duration::from_secs(1);
 /// Lines kept for questions.
 const REMEMBERED: usize = 200;
 
@@ -107,6 +109,7 @@ struct Shared {
 struct State {
     /// When a line was written last, and how many were not since.
     told: HashMap<Alike, (Instant, u64)>,
+    cleared_up: Option<Instant>,
     remembered: VecDeque<Remembered>,
     by_cr: HashMap<CrName, u64>,
 }
@@ -190,13 +193,21 @@ impl State {
             return Some(std::mem::take(left_out));
         }
         if self.told.len() >= TOLD_APART {
-            self.told.retain(|_, (told, _)| now - *told < QUIET);
-            if self.told.len() >= TOLD_APART {
-                return None;
-            }
+            self.clear_up(now);
+        }
+        if self.told.len() >= TOLD_APART {
+            return None;
         }
         self.told.insert(alike, (now, 0));
         Some(0)
+    }
+
+    fn clear_up(&mut self, now: Instant) {
+        if self.cleared_up.is_some_and(|before| now - before < CLEAR_UP) {
+            return;
+        }
+        self.cleared_up = Some(now);
+        self.told.retain(|_, (told, _)| now - *told < QUIET);
     }
 
     fn remember(&mut self, refusal: Refusal) {
@@ -305,6 +316,14 @@ mod tests {
         assert_eq!(state.told.len(), TOLD_APART);
         tokio::time::advance(QUIET).await;
         assert_eq!(lines(&mut state), TOLD_APART);
+        // None is too old yet when it is looked for the first time.
+        tokio::time::advance(QUIET.saturating_sub(CLEAR_UP / 2)).await;
+        let new = |state: &mut State| state.tell(&refusal("new"), Instant::now());
+        assert_eq!(new(&mut state), None);
+        tokio::time::advance(CLEAR_UP / 2).await;
+        assert_eq!(new(&mut state), None, "all of them are looked at once a second");
+        tokio::time::advance(CLEAR_UP / 2).await;
+        assert_eq!(new(&mut state), Some(0));
         for number in 0..2 * REMEMBERED {
             state.remember(refusal(&number.to_string()));
         }

@@ -46,13 +46,14 @@ impl Tree {
         fs::remove_dir_all(self.path(below)).unwrap();
     }
 
+    /// Looking takes no time, on whatever machine.
     fn pods(&self) -> PodCgroups {
-        PodCgroups::new(self.0.path())
+        PodCgroups::with(self.0.path(), Events::new(), || Duration::ZERO)
     }
 
     /// As on a system that has no watches left.
     fn pods_without_events(&self) -> PodCgroups {
-        PodCgroups::with_events(self.0.path(), Events::none())
+        PodCgroups::with(self.0.path(), Events::none(), || Duration::ZERO)
     }
 
     /// One look at it, and whether that was all.
@@ -344,9 +345,23 @@ async fn where_events_tell_enough_a_tree_is_walked_once() {
         assert_eq!(pods.find(u64::MAX - container).await, None);
         assert_eq!(pods.find(id).await, Some(UIDS[0].into()));
     }
-    // Some time it takes all the same: there is a pause after all work, however little.
-    assert!(before.elapsed() < PAUSE * 10, "{:?}", before.elapsed());
+    assert_eq!(before.elapsed(), Duration::ZERO);
     assert!(pods.0.tree().is_current());
+}
+
+#[test]
+fn whoever_has_worked_rests_ten_times_as_long_and_a_while_after_each_walk() {
+    let pause = |walked, milliseconds| {
+        let done = Refreshed {
+            found: None,
+            complete: true,
+            walked,
+            took: Duration::from_millis(milliseconds),
+        };
+        done.pause().as_millis()
+    };
+    assert_eq!([pause(false, 0), pause(false, 3)], [0, 30]);
+    assert_eq!([pause(true, 3), pause(true, 30)], [PAUSE.as_millis(), 300]);
 }
 
 #[tokio::test(start_paused = true)]

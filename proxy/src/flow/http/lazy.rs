@@ -7,7 +7,7 @@ use http::HeaderMap;
 
 use super::server::Resolved;
 use super::{HttpParts, HttpService, Refusal, Unusable, headers};
-use crate::config::kubernetes::TenantMode;
+use crate::api::tenant::TenantMode;
 use crate::error::{Error, Exchange};
 use crate::resolve::destination::{Destination, HttpDestination};
 use crate::resolve::{self, gateway};

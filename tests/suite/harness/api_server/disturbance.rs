@@ -8,6 +8,7 @@ mod stream;
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -52,6 +53,8 @@ pub enum Instead {
     LostAnswer,
     /// The server's answer, but not before this time.
     Late(Duration),
+    /// The server gets it after [`Disturbance::release`].
+    WhenReleased,
 }
 
 /// A request that came by.
@@ -94,6 +97,10 @@ struct Control {
     seen: Mutex<Vec<Seen>>,
     interruptions: broadcast::Sender<Interruption>,
     held: watch::Sender<bool>,
+    /// How often it was released.
+    releases: watch::Sender<usize>,
+    /// How many requests the server has answered that had to wait for that.
+    arrived: AtomicUsize,
 }
 
 impl Disturbance {
@@ -117,6 +124,8 @@ impl Disturbance {
             seen: Mutex::default(),
             interruptions: broadcast::channel(INTERRUPTIONS).0,
             held: watch::channel(false).0,
+            releases: watch::channel(0).0,
+            arrived: AtomicUsize::new(0),
         });
         let (stop, stopped) = oneshot::channel();
         let upstream = upstream_config(server).await;
@@ -187,8 +196,15 @@ impl Disturbance {
         self.control.held.send_replace(true);
     }
 
+    /// Whatever is held goes on.
     pub fn release(&self) {
         self.control.held.send_replace(false);
+        self.control.releases.send_modify(|times| *times += 1);
+    }
+
+    /// How many requests the server has answered [`WhenReleased`](Instead::WhenReleased).
+    pub fn arrived(&self) -> usize {
+        self.control.arrived.load(Ordering::Relaxed)
     }
 
     /// Everything that was asked up to now.
@@ -293,6 +309,8 @@ async fn answer(
         query: head.uri.query().unwrap_or_default().to_owned(),
         body: body.clone(),
     };
+    // A test that sees the request may release it.
+    let mut releases = control.releases.subscribe();
     control.seen.lock().unwrap().push(seen.clone());
     let request = Request::from_parts(head, body);
     match control.instead(&seen) {
@@ -307,6 +325,12 @@ async fn answer(
         Some(Instead::Late(time)) => {
             tokio::time::sleep(time).await;
             relay(request, &seen, upstream, control).await
+        }
+        Some(Instead::WhenReleased) => {
+            releases.changed().await.map_err(|_gone| BrokenOff)?;
+            let answer = relay(request, &seen, upstream, control).await;
+            control.arrived.fetch_add(1, Ordering::Relaxed);
+            answer
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::accept::{Limits, LimitsConfig};
+use crate::api::destination::Scope;
 use crate::api::destination::{AccessControl, DestinationRef, DestinationSpec};
 use crate::api::labels;
 use crate::app::agent::all_pods::AllPods;
@@ -24,7 +25,7 @@ use crate::app::agent::pod_table::PodTable;
 use crate::app::agent::refusals::RefusalLog;
 use crate::app::agent::snapshot::Own;
 use crate::cluster::watch::Sink as _;
-use crate::config::kubernetes::{File, Scope};
+use crate::config::kubernetes::File;
 use crate::connect::direct::{self, Direct};
 use crate::connect::pool::{self, Pool};
 use crate::connect::tls::Authorities;

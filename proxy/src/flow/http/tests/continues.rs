@@ -1,16 +1,20 @@
 //! `Expect: 100-continue`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::harness::{Plane, field, read_all, read_head, read_until, target};
+use crate::testing::still;
 
 const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: app\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
 const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
 
-#[tokio::test]
+/// The clock stands still, so the word is the target's and not that of the timer.
+#[tokio::test(start_paused = true)]
 async fn the_application_sends_its_body_when_the_target_says_continue() {
     let address = target(|mut stream| async move {
         let head = read_head(&mut stream).await.unwrap();
@@ -23,15 +27,13 @@ async fn the_application_sends_its_body_when_the_target_says_continue() {
     })
     .await;
     let mut app = Plane::to(address).start().await.connect().await;
-    let started = Instant::now();
-    app.write_all(HEAD).await.unwrap();
-    assert_eq!(read_head(&mut app).await.unwrap(), CONTINUE);
-    assert!(
-        started.elapsed() < Duration::from_millis(900),
-        "the target's word counts, not the timer"
-    );
-    app.write_all(b"hello").await.unwrap();
-    assert!(read_head(&mut app).await.unwrap().starts_with("HTTP/1.1 200 "));
+    still(async {
+        app.write_all(HEAD).await.unwrap();
+        assert_eq!(read_head(&mut app).await.unwrap(), CONTINUE);
+        app.write_all(b"hello").await.unwrap();
+        assert!(read_head(&mut app).await.unwrap().starts_with("HTTP/1.1 200 "));
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -72,19 +74,30 @@ impl Refused for tokio::net::TcpStream {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_target_gets_the_body_after_a_second() {
-    let address = target(|mut stream| async move {
-        read_head(&mut stream).await;
-        read_until(&mut stream, b"hello").await.unwrap();
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-            .await
+    let asked = Arc::new(Notify::new());
+    let arrived = Arc::clone(&asked);
+    let address = target(move |mut stream| {
+        let arrived = Arc::clone(&arrived);
+        async move {
+            read_head(&mut stream).await;
+            arrived.notify_one();
+            read_until(&mut stream, b"hello").await.unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                .await
+        }
     })
     .await;
     let mut app = Plane::to(address).start().await.connect().await;
     let started = Instant::now();
-    app.write_all(HEAD).await.unwrap();
+    still(async {
+        app.write_all(HEAD).await.unwrap();
+        asked.notified().await;
+    })
+    .await;
     assert_eq!(read_head(&mut app).await.unwrap(), CONTINUE);
     assert!(started.elapsed() >= Duration::from_secs(1));
     app.write_all(b"hello").await.unwrap();
-    assert!(read_head(&mut app).await.unwrap().starts_with("HTTP/1.1 200 "));
+    let head = still(read_head(&mut app)).await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
 }

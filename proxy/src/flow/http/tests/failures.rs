@@ -1,12 +1,15 @@
 //! Requests without an answer of the target.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
 
-use super::harness::{OK, Plane, answering, field, read_all, read_head, target};
+use super::harness::{OK, Plane, answering, field, read_all, read_head, read_until, target};
+use crate::testing::still;
 
 #[tokio::test]
 async fn a_refused_connection_is_a_502_with_all_fields_and_a_json_body() {
@@ -77,17 +80,32 @@ async fn nonsense_and_early_ends_are_invalid_responses() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_target_is_a_504_after_the_read_timeout() {
-    let address = target(|mut stream| async move {
-        while read_head(&mut stream).await.is_some() {}
-        Ok(())
+    let asked = Arc::new(Notify::new());
+    let arrived = Arc::clone(&asked);
+    let address = target(move |mut stream| {
+        let arrived = Arc::clone(&arrived);
+        async move {
+            while read_head(&mut stream).await.is_some() {
+                arrived.notify_one();
+            }
+            Ok(())
+        }
     })
     .await;
     let plane = Plane::to(address)
         .read_timeout(Duration::from_secs(7))
         .start()
         .await;
+    let mut app = plane.connect().await;
+    still(async {
+        app.write_all(b"GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        asked.notified().await;
+    })
+    .await;
     let started = Instant::now();
-    let answer = plane.get("/").await;
+    let answer = read_all(&mut app).await;
     assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
     assert_eq!(
         field(&answer, "x-error-message"),
@@ -98,17 +116,20 @@ async fn a_silent_target_is_a_504_after_the_read_timeout() {
 
 #[tokio::test(start_paused = true)]
 async fn silence_in_the_middle_of_an_answer_aborts_it_but_slow_answers_live() {
-    let address = target(|mut stream| async move {
-        read_head(&mut stream).await;
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
-            .await?;
-        for _ in 0..3 {
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            stream.write_all(b"x").await?;
+    let more = Arc::new(Notify::new());
+    let wanted = Arc::clone(&more);
+    let address = target(move |mut stream| {
+        let wanted = Arc::clone(&wanted);
+        async move {
+            read_head(&mut stream).await;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+                .await?;
+            loop {
+                wanted.notified().await;
+                stream.write_all(b"x").await?;
+            }
         }
-        tokio::time::sleep(Duration::from_secs(100)).await;
-        stream.write_all(b"x").await
     })
     .await;
     let plane = Plane::to(address)
@@ -116,22 +137,36 @@ async fn silence_in_the_middle_of_an_answer_aborts_it_but_slow_answers_live() {
         .start()
         .await;
     let mut app = plane.connect().await;
-    app.write_all(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
-        .await
-        .unwrap();
-    let started = Instant::now();
-    read_head(&mut app).await.unwrap();
-    assert_eq!(super::harness::read_until(&mut app, b"xxx").await.unwrap(), "xxx");
+    still(async {
+        app.write_all(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+            .await
+            .unwrap();
+        read_head(&mut app).await.unwrap();
+    })
+    .await;
+    for _ in 0..3 {
+        sleep(Duration::from_secs(5)).await;
+        more.notify_one();
+        assert_eq!(still(read_until(&mut app, b"x")).await.unwrap(), "x");
+    }
+    let last = Instant::now();
     assert_eq!(read_all(&mut app).await, "");
-    assert_eq!(started.elapsed().as_secs(), 22);
+    assert_eq!(last.elapsed().as_secs(), 7);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_application_does_not_use_up_the_targets_time() {
-    let address = target(|mut stream| async move {
-        read_head(&mut stream).await;
-        super::harness::read_until(&mut stream, b"0\r\n\r\n").await;
-        stream.write_all(OK.as_bytes()).await
+    let begun = Arc::new(Notify::new());
+    let arrived = Arc::clone(&begun);
+    let address = target(move |mut stream| {
+        let arrived = Arc::clone(&arrived);
+        async move {
+            read_head(&mut stream).await;
+            read_until(&mut stream, b"a\r\n").await;
+            arrived.notify_one();
+            read_until(&mut stream, b"0\r\n\r\n").await;
+            stream.write_all(OK.as_bytes()).await
+        }
     })
     .await;
     let plane = Plane::to(address)
@@ -139,12 +174,17 @@ async fn a_slow_application_does_not_use_up_the_targets_time() {
         .start()
         .await;
     let mut app = plane.connect().await;
-    app.write_all(b"POST / HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
-        .await
-        .unwrap();
-    tokio::time::sleep(Duration::from_secs(19)).await;
+    still(async {
+        app.write_all(b"POST / HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+            .await
+            .unwrap();
+        begun.notified().await;
+    })
+    .await;
+    sleep(Duration::from_secs(19)).await;
     app.write_all(b"0\r\n\r\n").await.unwrap();
-    assert!(read_head(&mut app).await.unwrap().starts_with("HTTP/1.1 200 "));
+    let head = still(read_head(&mut app)).await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
 }
 
 #[tokio::test]

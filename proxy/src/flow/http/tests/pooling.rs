@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use super::harness::{OK, Plane, Seen, answering, field, read_head, read_until, target};
 use crate::connect::pool::Limits;
 use crate::flow::http::Retry;
+use crate::testing::still;
 
 /// A target that closes after every answer, `delay` later and without a word.
 async fn closing_after(delay: Duration) -> (std::net::SocketAddr, Seen) {
@@ -150,15 +151,15 @@ async fn a_post_takes_a_pooled_connection_only_within_three_seconds_of_its_last_
     let (address, _) = answering(OK).await;
     let plane = Plane::to(address).start().await;
     let post = "POST / HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-    plane.ask(post).await;
+    still(plane.ask(post)).await;
     pass(2).await;
-    plane.ask(post).await;
+    still(plane.ask(post)).await;
     assert_eq!(plane.dials(), 1);
     pass(4).await;
-    plane.get("/").await;
+    still(plane.get("/")).await;
     assert_eq!(plane.dials(), 1, "a GET may have it");
     pass(4).await;
-    plane.ask(post).await;
+    still(plane.ask(post)).await;
     assert_eq!(plane.dials(), 2);
 }
 
@@ -166,12 +167,12 @@ async fn a_post_takes_a_pooled_connection_only_within_three_seconds_of_its_last_
 async fn idle_connections_are_closed_before_servers_do_it() {
     let (address, _) = answering(OK).await;
     let plane = Plane::to(address).start().await;
-    plane.get("/").await;
+    still(plane.get("/")).await;
     pass(40).await;
-    plane.get("/").await;
+    still(plane.get("/")).await;
     assert_eq!(plane.dials(), 1);
     pass(51).await;
-    plane.get("/").await;
+    still(plane.get("/")).await;
     assert_eq!(plane.dials(), 2);
 }
 
@@ -181,12 +182,12 @@ async fn an_announced_idle_limit_counts_instead() {
         answering("HTTP/1.1 200 OK\r\nKeep-Alive: timeout=10\r\nContent-Length: 2\r\n\r\nok").await;
     let plane = Plane::to(address).start().await;
     let post = "POST / HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-    plane.ask(post).await;
+    still(plane.ask(post)).await;
     pass(8).await;
-    plane.ask(post).await;
+    still(plane.ask(post)).await;
     assert_eq!(plane.dials(), 1, "longer than three seconds");
     pass(10).await;
-    plane.get("/").await;
+    still(plane.get("/")).await;
     assert_eq!(plane.dials(), 2, "shorter than fifty");
 }
 
@@ -225,7 +226,7 @@ async fn ntlm_keeps_a_connection_to_the_target_for_one_connection_of_the_applica
     assert_eq!(plane.dials(), 2);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn configured_repeats_follow_the_configuration() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&asked);

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use tokio::io::AsyncWriteExt;
 
 use super::harness::{OK, Plane, answering, field, http_destination, named, read_head, read_until};
-use crate::config::kubernetes::TenantMode;
+use crate::api::tenant::TenantMode;
 use crate::flow::Behalf;
 use crate::flow::http::{Lazy, NotSelected, Selection};
 use crate::resolve;

@@ -316,3 +316,45 @@ fn log_change(before: Option<&Loaded>, now: &Loaded) {
         State::Ok(_) | State::Broken { .. } => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seconds until it is acted upon that files change all the time.
+    async fn noticed_after(follower: &Follower) -> u64 {
+        let begin = Instant::now();
+        let writing = async {
+            for _ in 0..100 {
+                follower.changed.notify_one();
+                sleep_until(Instant::now() + QUIET / 2).await;
+            }
+        };
+        tokio::select! {
+            () = follower.change() => begin.elapsed().as_secs(),
+            () = writing => panic!("it waits for quiet as long as there is none"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_waits_for_quiet_but_a_second_at_most() {
+        let follower = Follower::new(FileSource::new(Vec::new()));
+        assert_eq!(noticed_after(&follower).await, MAX_DELAY.as_secs());
+        follower.changed.notify_one();
+        let begin = Instant::now();
+        follower.change().await;
+        // Timers have a granularity of a millisecond.
+        assert!(begin.elapsed() < QUIET * 2, "{:?}", begin.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_events_files_are_read_every_second() {
+        let follower = Follower {
+            watcher: None,
+            ..Follower::new(FileSource::new(Vec::new()))
+        };
+        let begin = Instant::now();
+        follower.change().await;
+        assert_eq!(begin.elapsed().as_secs(), RE_READ_WITHOUT_EVENTS.as_secs());
+    }
+}
