@@ -51,7 +51,8 @@ struct One {
 struct State {
     synced: bool,
     answered: bool,
-    /// The last event, bookmark or answer; before the first one, the start.
+    /// The last event, bookmark or page of a list; before the first one, the start. Not the begin
+    /// of a watch, which says nothing of what is watched.
     heard: Instant,
     denied_since: Option<Instant>,
     /// It is done without, since access is denied.
@@ -63,6 +64,13 @@ struct State {
 }
 
 impl State {
+    fn is_answered(&mut self) {
+        self.answered = true;
+        self.denied_since = None;
+        self.dispensed = false;
+        self.error = None;
+    }
+
     /// For so long that it is no change of roles under way.
     fn is_denied(&self) -> bool {
         self.denied_since
@@ -293,12 +301,13 @@ impl Health {
     /// Something that is understood.
     pub(super) fn heard(&self) {
         let mut state = self.state();
-        state.answered = true;
         state.heard = Instant::now();
-        state.denied_since = None;
-        state.dispensed = false;
         state.not_understood = false;
-        state.error = None;
+        state.is_answered();
+    }
+
+    pub(super) fn heard_at(&self) -> Instant {
+        self.state().heard
     }
 
     /// Whether it is done without from now on.
@@ -313,9 +322,9 @@ impl Health {
 
     /// A watch has begun. What is not understood comes again then, so that is no news.
     pub(super) fn answered(&self) {
-        let not_understood = self.state().not_understood;
-        if !not_understood {
-            self.heard();
+        let mut state = self.state();
+        if !state.not_understood {
+            state.is_answered();
         }
     }
 
