@@ -101,8 +101,8 @@ where
         }
     }
 
-    /// Where access is denied for long, there are no such objects, and nothing waits for them. For
-    /// what the installation can do without, and others may take away.
+    /// Where access is forbidden for long, there are no such objects, and nothing waits for them.
+    /// For what the installation can do without, and others may take away.
     #[must_use]
     pub fn dispensable(mut self) -> Self {
         self.dispensable = true;
@@ -204,7 +204,7 @@ where
         warn!(
             resource = self.query.resource,
             place = self.query.api.resource_url(),
-            "access is denied, so there are none, until it is granted"
+            "access is forbidden, so there are none, until it is granted"
         );
         self.sink.begin();
         self.sink.finish();

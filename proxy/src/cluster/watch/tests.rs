@@ -468,6 +468,27 @@ async fn what_can_be_done_without_is_gone_while_access_is_denied_and_nothing_wai
     feeding.abort();
 }
 
+/// The token of the installation is not accepted: that says nothing of what it may read.
+#[tokio::test(start_paused = true)]
+async fn what_can_be_done_without_stays_while_nobody_knows_who_asks() {
+    let mut fixture = Fixture::of(Query::dispensable);
+    let readiness = Readiness::default();
+    let feeding = tokio::spawn(fixture.watches.feed(&readiness, SILENT));
+    fixture.api.list().await.page(&[object("a", "u1")], "10", "");
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(50) {
+        fixture.api.watch("10").await.fail(401);
+    }
+    assert_eq!(readiness.pending(), ["things"]);
+    // What came before is not added to it.
+    let forbidden = Instant::now();
+    while forbidden.elapsed() < Duration::from_secs(20) {
+        fixture.api.watch("10").await.fail(403);
+    }
+    assert_eq!(fixture.reader.len(), 1);
+    feeding.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_never_there_to_be_read_counts_as_listed() {
     let mut fixture = Fixture::of(Query::dispensable);
