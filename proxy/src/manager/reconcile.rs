@@ -94,8 +94,8 @@ impl Reconciler {
     async fn reconcile(&self, name: &str) -> Result<bool, Failed> {
         let inputs = self.world.inputs(name);
         let plan = plan::plan(&self.writer.installation, &inputs, self);
-        self.ports().keep(name, |cr| inputs.crs.contains_key(cr));
         if plan.is_empty() {
+            self.release_ports(name, &inputs);
             return Ok(false);
         }
         let mut written = Written::default();
@@ -121,7 +121,7 @@ impl Reconciler {
         let done = self.writer.services(&plan, written).await;
         let broken = self.troubles().is_broken(name, &done);
         match done {
-            Ok(()) => {}
+            Ok(()) => self.release_ports(name, inputs),
             Err(Failed::Refused { key, verb, text }) => {
                 say_that_it_failed(&mut plan, inputs, verb, &key, &text);
             }
@@ -133,6 +133,12 @@ impl Reconciler {
             Err(error) => return Err(error),
         }
         self.writer.say(&plan.say, written).await
+    }
+
+    /// Only once the Services of CRs that are gone are gone too: until then the port is theirs, and
+    /// the CR may only have been thought gone.
+    fn release_ports<C, S>(&self, name: &str, inputs: &Inputs<C, S>) {
+        self.ports().keep(name, |cr| inputs.crs.contains_key(cr));
     }
 
     fn troubles(&self) -> MutexGuard<'_, Troubles> {

@@ -183,7 +183,7 @@ async fn a_new_leader_that_has_not_seen_a_cr_yet_deletes_nothing_of_it() {
     .await;
     tp.cr(&shop, "orders", "backend").await;
     tp.works(&shop, "orders").await;
-    let before = tp.virtual_ip("orders").await.metadata.uid;
+    let before = tp.virtual_ip("orders").await;
     eventually("the standby watches Services again", || async {
         let watched = |seen: &Seen| seen.is_watch() && seen.is_of("services");
         way.seen().iter().any(watched).then_some(())
@@ -203,7 +203,9 @@ async fn a_new_leader_that_has_not_seen_a_cr_yet_deletes_nothing_of_it() {
         (port(&tp.virtual_ip("orders").await).0 == 81).then_some(())
     })
     .await;
-    assert_eq!(tp.virtual_ip("orders").await.metadata.uid, before);
+    let after = tp.virtual_ip("orders").await;
+    assert_eq!(after.metadata.uid, before.metadata.uid);
+    assert_eq!(target_port(&after), target_port(&before), "agents listen there");
     assert!(work(&way).iter().all(|seen| seen.method != "DELETE"));
     // One that is gone is deleted all the same.
     tp.remove(&shop, "orders").await;
