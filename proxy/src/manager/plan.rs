@@ -49,8 +49,19 @@ pub(super) struct Plan {
 pub(super) struct Deletion {
     pub(super) key: Key,
     pub(super) version: String,
-    /// The CR that it was made for, where that is the reason: it is gone, as far as is known.
-    pub(super) absent: Option<Key>,
+    pub(super) cause: Cause,
+}
+
+/// Why a Service is deleted, as far as is known. One watch may be later than another, so what is
+/// said of CRs has to be asked for before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The CR that it was made for is gone.
+    Gone(Key),
+    /// Another CR has the name.
+    Outranked { by: Key, uid: String },
+    /// Somebody else's Service has the name, or none is wanted in this place.
+    InTheWay,
 }
 
 /// The condition that a CR is to have.
@@ -121,7 +132,7 @@ impl Planning<'_> {
             self.say(key, cr, Verdict::name_already_present(&key.name, &namespace));
             return;
         }
-        self.delete_all_but(Some(key));
+        self.delete_all_but(Some((key, cr)));
         self.plan.served = Some(key.clone());
         match decisions.check(cr) {
             // What was said before stays true, and what was made stays.
@@ -147,13 +158,21 @@ impl Planning<'_> {
         Some(foreign.namespace)
     }
 
-    fn delete_all_but(&mut self, cr: Option<&Key>) {
+    fn delete_all_but(&mut self, kept: Option<(&Key, &CustomResource)>) {
         let is_kept = |key: &Key, ours: &Ours| {
-            cr.is_some_and(|cr| {
+            kept.is_some_and(|(cr, _)| {
                 ours.cr == *cr
                     && key.name == cr.name
                     && (key.namespace == cr.namespace || *key.namespace == *self.installation.namespace)
             })
+        };
+        let cause = |ours: &Ours| match kept {
+            _ if !(self.is_there)(&ours.cr) => Cause::Gone(ours.cr.clone()),
+            Some((by, cr)) if *by != ours.cr => Cause::Outranked {
+                by: by.clone(),
+                uid: cr.uid.clone(),
+            },
+            _ => Cause::InTheWay,
         };
         let ours = self
             .services
@@ -164,7 +183,7 @@ impl Planning<'_> {
             .map(|(key, ours)| Deletion {
                 key: key.clone(),
                 version: ours.version.clone(),
-                absent: Some(ours.cr.clone()).filter(|cr| !(self.is_there)(cr)),
+                cause: cause(ours),
             })
             .collect();
         for deletion in &delete {

@@ -288,20 +288,28 @@ fn a_gateway_whose_requests_are_answered_with_the_reason_has_services_and_says_i
 }
 
 #[test]
-fn what_goes_because_a_cr_is_gone_says_so() {
+fn what_goes_says_which_crs_are_the_cause() {
     let mut cluster = Cluster::default();
     cluster.cr(&shop(), 1);
     cluster.settle();
     cluster.cr(&warehouse(), 0);
-    let absent = |cluster: &Cluster| -> Vec<Option<Key>> {
+    let causes = |cluster: &Cluster| -> Vec<Cause> {
         let deletions = cluster.plan().delete.into_iter();
-        deletions.map(|deletion| deletion.absent).collect()
+        deletions.map(|deletion| deletion.cause).collect()
     };
-    assert_eq!(absent(&cluster), [None, None], "the other one is older");
+    let gone = || Cause::Gone(shop());
+    let outranked = || Cause::Outranked {
+        by: warehouse(),
+        uid: "uid-0".to_owned(),
+    };
+    assert_eq!(causes(&cluster), [outranked(), outranked()]);
     cluster.crs.remove(&shop());
-    assert_eq!(absent(&cluster), [Some(shop()), Some(shop())]);
+    assert_eq!(causes(&cluster), [gone(), gone()]);
     cluster.cr(&shop(), 1);
     cluster.crs.remove(&warehouse());
     cluster.crs.get_mut(&shop()).unwrap().is_deleted = true;
-    assert_eq!(absent(&cluster), [Some(shop()), Some(shop())]);
+    assert_eq!(causes(&cluster), [gone(), gone()]);
+    cluster.cr(&shop(), 1);
+    cluster.foreign(&beside());
+    assert_eq!(causes(&cluster), [Cause::InTheWay]);
 }
