@@ -89,13 +89,19 @@ impl Writer {
         Ok(())
     }
 
+    /// To each of them, also where another one cannot be told; gives the first failure.
     pub(super) async fn say(&self, sayings: &[Saying], written: &mut Written) -> Result<(), Failed> {
+        let mut done = Ok(());
         for saying in sayings {
-            self.say_one(saying).await?;
-            written.crs.push((saying.cr.clone(), saying.version.clone()));
-            self.tell(saying).await;
+            match self.say_one(saying).await {
+                Ok(()) => {
+                    written.crs.push((saying.cr.clone(), saying.version.clone()));
+                    self.tell(saying).await;
+                }
+                Err(failed) => done = done.and(Err(failed)),
+            }
         }
-        Ok(())
+        done
     }
 
     async fn delete(&self, deletion: &Deletion) -> Result<(), Failed> {

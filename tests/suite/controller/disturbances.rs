@@ -267,6 +267,26 @@ async fn an_api_server_that_goes_on_failing_is_told_and_asked_again() {
 }
 
 #[tokio::test]
+async fn a_cr_that_cannot_be_told_does_not_keep_its_namesakes_untold() {
+    let it = Disturbed::new("untold").await;
+    let other = it.tp.managed("warehouse").await;
+    let of_shop = {
+        let shop = it.shop.clone();
+        move |seen: &Seen| seen.is_write() && seen.is_of("status") && seen.is_of(&shop)
+    };
+    it.way.disturb(of_shop, Instead::Status(500));
+    it.tp.cr(&it.shop, "orders", "backend").await;
+    let _manager = it.manager("untold").start();
+    it.tp.virtual_ip("orders").await;
+    it.tp.cr(&other, "orders", "backend").await;
+    it.tp
+        .becomes(&other, "orders", Reason::DuplicateCustomResource)
+        .await;
+    it.way.calm();
+    it.tp.works(&it.shop, "orders").await;
+}
+
+#[tokio::test]
 async fn a_service_that_may_not_be_deleted_is_told_in_the_log_where_no_cr_is_left() {
     let it = Disturbed::new("kept").await;
     let manager = it.manager("kept").start();
