@@ -43,7 +43,7 @@ impl Troubles {
     /// Whether this goes on for so long that users are told.
     fn is_broken(&mut self, name: &str, done: &Result<(), Failed>) -> bool {
         let Err(Failed::Unanswered { error, .. }) = done else {
-            self.0.remove(name);
+            self.forget(name);
             return false;
         };
         if error.code().is_none_or(|code| code < 500) {
@@ -52,6 +52,10 @@ impl Troubles {
         let times = self.0.entry(name.into()).or_default();
         *times = times.saturating_add(1);
         *times >= LASTING
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.0.remove(name);
     }
 }
 
@@ -95,6 +99,7 @@ impl Reconciler {
         let inputs = self.world.inputs(name);
         let plan = plan::plan(&self.writer.installation, &inputs, self);
         if plan.is_empty() {
+            self.troubles().forget(name);
             self.release_ports(name, &inputs);
             return Ok(false);
         }
