@@ -16,6 +16,8 @@ use crate::cluster::slim::Slim;
 use crate::cluster::watch::Key;
 use crate::resolve::check::Kind;
 
+const EXTERNAL_NAME: &str = "ExternalName";
+
 pub(super) type Wire = Slim<v1::Service, Spec>;
 
 /// What is read of a Service.
@@ -139,7 +141,7 @@ impl Shape {
                 )
             });
         // Nobody connects to the ports of an external name.
-        if external_name.is_some() {
+        if kind == EXTERNAL_NAME {
             for port in &mut ports {
                 port.target_port = None;
             }
@@ -252,7 +254,7 @@ impl Wanted {
             key: exposed.cr.clone(),
             cr: exposed.cr.clone(),
             shape: Shape {
-                kind: "ExternalName".to_owned(),
+                kind: EXTERNAL_NAME.to_owned(),
                 external_name: Some(installation.name_of(&exposed.cr.name)),
                 ip_family_policy: None,
                 selector: BTreeMap::new(),
@@ -310,6 +312,9 @@ impl Wanted {
             if !self.shape.selector.contains_key(key) {
                 change["spec"]["selector"][key] = Value::Null;
             }
+        }
+        if self.shape.external_name.is_none() && seen.shape.external_name.is_some() {
+            change["spec"]["externalName"] = Value::Null;
         }
         if self.shape.owner.is_none() && seen.shape.owner.is_some() {
             change["metadata"]["ownerReferences"] = Value::Null;

@@ -168,6 +168,7 @@ async fn what_somebody_changes_is_put_right() {
     let change = json!({
         "metadata": {"annotations": {"their": "note"}},
         "spec": {
+            "externalName": "elsewhere.example",
             "selector": {"app": "theirs"},
             "ports": [
                 {"name": "a", "port": 81, "targetPort": 1, "protocol": "TCP"},

@@ -228,6 +228,7 @@ fn what_somebody_changed_is_put_right() {
     let expected = cluster.services.clone();
     cluster.service_mut(&beside())["spec"]["selector"] = serde_json::json!({"app": "mine"});
     cluster.service_mut(&beside())["spec"]["ports"][0]["targetPort"] = 1.into();
+    cluster.service_mut(&beside())["spec"]["externalName"] = "elsewhere.example".into();
     cluster.service_mut(&shop())["spec"]["externalName"] = "elsewhere.example".into();
     cluster.service_mut(&shop())["metadata"]["labels"]["their"] = "own".into();
     cluster.settle();
@@ -243,6 +244,16 @@ fn what_somebody_changed_is_put_right() {
             .collect::<Vec<_>>()
     };
     assert_eq!(specs(&cluster.services), specs(&expected));
+}
+
+/// A manager that has just begun to lead reads it from there.
+#[test]
+fn a_virtual_ip_with_an_external_name_still_has_its_target_port() {
+    let mut cluster = Cluster::default();
+    cluster.cr(&shop(), 1);
+    cluster.settle();
+    cluster.service_mut(&beside())["spec"]["externalName"] = "elsewhere.example".into();
+    assert_eq!(cluster.remembered_port(&beside()), Some(TARGET_PORT));
 }
 
 proptest! {
