@@ -137,8 +137,10 @@ impl Planning<'_> {
         match decisions.check(cr) {
             // What was said before stays true, and what was made stays.
             Err(NotConfigured::NotLoaded) => {}
-            // Applications get an answer that says why, rather than a name that does not exist.
-            Err(NotConfigured::Refused(verdict)) => self.say(key, cr, verdict),
+            Err(NotConfigured::Refused(verdict)) => {
+                self.keep(key, cr, decisions);
+                self.say(key, cr, verdict);
+            }
             Err(NotConfigured::Answered(verdict)) => {
                 self.expose(key, cr, Configured::GATEWAY, decisions, verdict);
             }
@@ -151,11 +153,16 @@ impl Planning<'_> {
 
     /// The namespace in which a Service of somebody else has the name.
     fn taken(&self, key: &Key) -> Option<Box<str>> {
-        let places = [key.clone(), Key::new(&self.installation.namespace, &key.name)];
-        let foreign = places
+        let foreign = self
+            .places(key)
             .into_iter()
             .find(|place| matches!(self.services.get(place), Some(Seen::Foreign)))?;
         Some(foreign.namespace)
+    }
+
+    /// Of the Services of a CR: that of the name, and that of the virtual IP.
+    fn places(&self, key: &Key) -> [Key; 2] {
+        [key.clone(), Key::new(&self.installation.namespace, &key.name)]
     }
 
     fn delete_all_but(&mut self, kept: Option<(&Key, &CustomResource)>) {
@@ -192,6 +199,18 @@ impl Planning<'_> {
         self.plan.delete.extend(delete);
     }
 
+    /// What was made stays, whole and as it was, while nobody knows how it should be: applications
+    /// get an answer that says why, rather than a name that does not exist.
+    fn keep(&mut self, key: &Key, cr: &CustomResource, decisions: &impl Decisions) {
+        let made = |place: &Key| self.services.get(place)?.ours()?.configured();
+        let left = self.places(key).iter().rev().find_map(made);
+        if let Some(configured) = left
+            && let Some(target_port) = decisions.target_port(key)
+        {
+            self.put(key, cr, configured, target_port);
+        }
+    }
+
     fn expose(
         &mut self,
         key: &Key,
@@ -204,6 +223,12 @@ impl Planning<'_> {
             self.say(key, cr, Verdict::failed("All target ports are in use."));
             return;
         };
+        self.put(key, cr, configured, target_port);
+        self.say(key, cr, verdict);
+    }
+
+    /// The Services of the CR, unless they are there already.
+    fn put(&mut self, key: &Key, cr: &CustomResource, configured: Configured, target_port: u16) {
         let exposed = Exposed {
             cr: key,
             uid: &cr.uid,
@@ -218,7 +243,6 @@ impl Planning<'_> {
                 Some(ours) => self.plan.change.push((wanted, ours.clone())),
             }
         }
-        self.say(key, cr, verdict);
     }
 
     /// Unless it is said already.

@@ -14,7 +14,7 @@ use crate::api::destination::Destination;
 use crate::api::labels;
 use crate::cluster::slim::Slim;
 use crate::cluster::watch::Key;
-use crate::resolve::check::Kind;
+use crate::resolve::check::{Configured, Kind};
 
 const EXTERNAL_NAME: &str = "ExternalName";
 
@@ -114,6 +114,18 @@ impl Ours {
     pub(super) fn target_port(&self) -> Option<u16> {
         self.shape.ports.first()?.target
     }
+
+    /// How the CR is served, as far as the Service says.
+    pub(super) fn configured(&self) -> Option<Configured> {
+        let port = self.shape.ports.first()?;
+        let kind = [Kind::Http, Kind::Tcp]
+            .into_iter()
+            .find(|kind| port.name == name_of(*kind))?;
+        Some(Configured {
+            kind,
+            default_port: port.number,
+        })
+    }
 }
 
 /// The CR in the labels, if all of ours are there and name this installation.
@@ -157,6 +169,14 @@ impl Shape {
     }
 }
 
+/// Of the port.
+fn name_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Http => "http",
+        Kind::Tcp => "tcp",
+    }
+}
+
 impl Port {
     fn read(wire: WirePort) -> Self {
         Self {
@@ -172,13 +192,9 @@ impl Port {
     }
 
     fn wanted(kind: Kind, port: u16, target: Option<u16>) -> Self {
-        let name = match kind {
-            Kind::Http => "http",
-            Kind::Tcp => "tcp",
-        };
         Self {
-            name: name.to_owned(),
-            app_protocol: name.to_owned(),
+            name: name_of(kind).to_owned(),
+            app_protocol: name_of(kind).to_owned(),
             // The default, but part of what identifies a port in the list.
             protocol: "TCP".to_owned(),
             number: port,

@@ -169,6 +169,51 @@ fn services_stay_when_the_destination_becomes_invalid() {
 }
 
 #[test]
+fn a_service_that_is_deleted_while_the_destination_is_missing_is_made_again() {
+    for place in [shop(), beside()] {
+        let mut cluster = Cluster {
+            checked: Ok(Configured {
+                kind: Kind::Tcp,
+                default_port: 5432,
+            }),
+            ..Cluster::default()
+        };
+        cluster.cr(&shop(), 1);
+        cluster.settle();
+        let before = cluster.services.clone();
+        cluster.checked = Err(NotConfigured::Refused(Verdict::destination_not_found(
+            NAME, "secrets",
+        )));
+        cluster.services.remove(&place);
+        cluster.settle();
+        assert_eq!(cluster.services, before);
+        assert_eq!(cluster.reason(&shop()), Some(Reason::DestinationNotFound));
+        cluster.has_ports = false;
+        cluster.services.remove(&place);
+        cluster.settle();
+        assert_eq!(cluster.services.len(), 1);
+        assert_eq!(cluster.reason(&shop()), Some(Reason::DestinationNotFound));
+    }
+}
+
+/// What belongs to a CR that is gone is removed by the garbage collector.
+#[test]
+fn a_cr_that_was_made_again_owns_what_was_there_although_the_destination_is_missing() {
+    let mut cluster = Cluster::default();
+    cluster.cr(&shop(), 1);
+    cluster.settle();
+    cluster.checked = Err(NotConfigured::Refused(Verdict::destination_not_found(
+        NAME, "secrets",
+    )));
+    cluster.cr(&shop(), 2);
+    cluster.settle();
+    assert_eq!(
+        cluster.service(&shop())["metadata"]["ownerReferences"][0]["uid"],
+        "uid-2"
+    );
+}
+
+#[test]
 fn no_service_is_made_for_what_was_never_valid() {
     let mut cluster = Cluster::default();
     cluster.cr(&shop(), 1);

@@ -263,6 +263,6 @@ fn ours(cr: &Key) -> Value {
                 "transparent-proxy.connectivity.api.sap/destination-name": NAME,
             },
         },
-        "spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1"},
+        "spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1", "ports": [{"name": "tcp", "port": 5}]},
     })
 }
