@@ -209,7 +209,7 @@ impl Verdict {
         Self::not_configured(
             Reason::ServiceCreationFailed,
             format!(
-                "Kubernetes service '{service}' could not be {verb} in namespace '{namespace}': {refusal}"
+                "Kubernetes service '{service}' could not be {verb} in namespace '{namespace}{REFUSAL}{refusal}"
             ),
         )
     }
@@ -227,6 +227,9 @@ impl Verdict {
         }
     }
 }
+
+/// What stands in a message before the API server's own text; no name ends like this.
+pub const REFUSAL: &str = "': ";
 
 /// What somebody else's text may take of a message.
 const LONGEST: usize = 512;

@@ -14,7 +14,7 @@ use crate::flow;
 use crate::flow::http::{HttpMetrics, HttpParts, HttpSettings, Retry};
 use crate::flow::stream::{TcpMetrics, TcpParts, TcpSettings};
 use crate::lifecycle::workers::{self, Workers};
-use crate::resolve::keystore::{self, CertificateStore};
+use crate::resolve::keystore::{self, CertificateStore, FileName};
 use crate::telemetry::connections::Connections;
 
 /// What a role decides.
@@ -74,7 +74,11 @@ pub(super) fn authorities<'a>(
     for path in files {
         let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
         let name = path.to_string_lossy();
-        let store = keystore::load_trust_store(&name, &bytes, None)
+        let file = FileName {
+            name: &name,
+            shown: &name,
+        };
+        let store = keystore::load_trust_store(file, &bytes, None)
             .with_context(|| format!("{} cannot be used", path.display()))?;
         all.0.extend(store.0);
     }

@@ -3,7 +3,8 @@
 //! A [`Query`] says which objects; [`Query::start`] gives a [`Reader`] of what is known of them and
 //! the task that keeps it current. The task never ends: it lists in pages, watches from there on,
 //! and after any trouble goes on from the last version that it saw. Where that version is too old,
-//! it lists again, and compares, so that what was missed meanwhile is told like any other change.
+//! or leads nowhere, it lists again, and compares, so that what was missed meanwhile is told like
+//! any other change.
 //!
 //! It is not `kube::runtime::watcher` because that keeps bookmarks to itself: a watch on objects
 //! that never change looks the same to it whether it is healthy or dead. And where the API server
@@ -41,7 +42,7 @@ use futures_util::{Stream, TryStreamExt as _};
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
 use self::backoff::Backoff;
@@ -64,7 +65,10 @@ pub struct Query<K> {
 /// For one page of a list, or the begin of a watch.
 const REQUEST: Duration = Duration::from_secs(30);
 
-/// Without any event or bookmark: API servers send bookmarks every minute.
+/// Without any event or bookmark, while a watch is under way: API servers send bookmarks every
+/// minute. What is known is not relied on any longer then, since a watch may be in order and never
+/// be told anything: an API server whose storage was restored accepts a version that is yet to
+/// come, and drops all events before it (<https://github.com/kubernetes/kubernetes/issues/107457>).
 const IDLE: Duration = Duration::from_secs(150);
 
 /// First pause after a failure; it doubles.
@@ -97,8 +101,8 @@ where
         }
     }
 
-    /// Where access is denied for long, there are no such objects, and nothing waits for them. For
-    /// what the installation can do without, and others may take away.
+    /// Where access is forbidden for long, there are no such objects, and nothing waits for them.
+    /// For what the installation can do without, and others may take away.
     #[must_use]
     pub fn dispensable(mut self) -> Self {
         self.dispensable = true;
@@ -161,10 +165,12 @@ struct Watching<K, S> {
 /// Why a watch, or the list before it, ended.
 #[derive(Debug)]
 enum End {
-    /// In good order, or nothing was heard for long: go on from the last version.
+    /// In good order: go on from the last version.
     Resume,
     /// The version is too old: list again.
     Expired,
+    /// Nothing was heard for long: list again.
+    Silent,
     Failed(Code, Error),
 }
 
@@ -198,7 +204,7 @@ where
         warn!(
             resource = self.query.resource,
             place = self.query.api.resource_url(),
-            "access is denied, so there are none, until it is granted"
+            "access is forbidden, so there are none, until it is granted"
         );
         self.sink.begin();
         self.sink.finish();
@@ -224,7 +230,7 @@ where
         }
     }
 
-    /// Watches from `version` on until it is too old.
+    /// Watches from `version` on until that is of no use any more.
     async fn follow(&mut self, mut version: String) {
         loop {
             let begin = Instant::now();
@@ -235,11 +241,13 @@ where
                 self.backoff.reset();
             }
             self.pause(&end).await;
-            if matches!(end, End::Expired) {
-                info!(
-                    resource = self.query.resource,
-                    "listing again, the last version is too old"
-                );
+            let reason = match end {
+                End::Expired => Some("the last version is too old"),
+                End::Silent => Some("the watch is silent"),
+                End::Resume | End::Failed(..) => None,
+            };
+            if let Some(reason) = reason {
+                info!(resource = self.query.resource, reason, "listing again");
                 return;
             }
             if self.dispense() {
@@ -255,8 +263,8 @@ where
         let mut events = pin!(timely_within(REQUEST, starting).await?);
         self.health.answered();
         while let Some(event) = self.next(&mut events).await? {
-            self.health.heard();
             self.apply(event, version)?;
+            self.health.heard();
         }
         Ok(End::Resume)
     }
@@ -266,10 +274,8 @@ where
         &mut self,
         events: &mut (impl Stream<Item = kube::Result<WatchEvent<K>>> + Unpin),
     ) -> Result<Option<WatchEvent<K>>, End> {
-        let Ok(next) = timeout(IDLE, events.try_next()).await else {
-            self.health.count(Code::Idle);
-            info!(resource = self.query.resource, "watch is silent, asking again");
-            return Err(End::Resume);
+        let Ok(next) = timeout_at(self.health.heard_at() + IDLE, events.try_next()).await else {
+            return Err(End::Silent);
         };
         next.map_err(|error| End::from(Error::from(error)))
     }
@@ -300,6 +306,10 @@ where
                 self.health.count(Code::Status(410));
                 None
             }
+            End::Silent => {
+                self.health.count(Code::Idle);
+                None
+            }
             End::Failed(code, error) => {
                 warn!(resource = self.query.resource, code = %code, %error, "watch failed");
                 self.health.failed(*code, error);
@@ -308,7 +318,7 @@ where
         };
         let pause = match end {
             // What is in good order once is not when it happens again and again.
-            End::Resume | End::Expired => self.backoff.next_but_first(),
+            End::Resume | End::Expired | End::Silent => self.backoff.next_but_first(),
             End::Failed(..) => self.backoff.next(),
         };
         tokio::time::sleep(pause.max(asked.unwrap_or_default())).await;

@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-use crate::api::condition::{AVAILABLE, Verdict};
+use crate::api::condition::{AVAILABLE, REFUSAL, Verdict};
 use crate::api::destination::{Condition, Destination, DestinationSpec, DestinationStatus};
 use crate::api::labels;
 use crate::cluster::slim::Slim;
@@ -73,8 +73,17 @@ impl CustomResource {
 
     /// Whether users are told this already.
     pub(super) fn says(&self, verdict: &Verdict) -> bool {
-        let Some([condition]) = self.conditions() else {
-            return false;
+        self.said() == Some(as_said(verdict))
+    }
+
+    /// The same, whatever the API server's own words in the message are.
+    pub(super) fn says_in_other_words(&self, verdict: &Verdict) -> bool {
+        self.said().map(without_refusal) == Some(without_refusal(as_said(verdict)))
+    }
+
+    fn said(&self) -> Option<[&str; 4]> {
+        let [condition] = self.conditions()? else {
+            return None;
         };
         let said = [
             &condition.type_,
@@ -82,19 +91,26 @@ impl CustomResource {
             &condition.reason,
             &condition.message,
         ];
-        said.map(|text| text.as_deref().unwrap_or_default())
-            == [
-                AVAILABLE,
-                status(verdict),
-                verdict.reason.as_str(),
-                &verdict.message,
-            ]
+        Some(said.map(|text| text.as_deref().unwrap_or_default()))
     }
 
     fn conditions(&self) -> Option<&[Condition]> {
         let status: &DestinationStatus = self.destination.status.as_ref()?;
         status.conditions.as_deref()
     }
+}
+
+fn as_said(verdict: &Verdict) -> [&str; 4] {
+    [
+        AVAILABLE,
+        status(verdict),
+        verdict.reason.as_str(),
+        &verdict.message,
+    ]
+}
+
+fn without_refusal(said: [&str; 4]) -> [&str; 4] {
+    said.map(|text| text.split_once(REFUSAL).map_or(text, |(ours, _)| ours))
 }
 
 /// As conditions spell it.

@@ -49,8 +49,19 @@ pub(super) struct Plan {
 pub(super) struct Deletion {
     pub(super) key: Key,
     pub(super) version: String,
-    /// The CR that it was made for, where that is the reason: it is gone, as far as is known.
-    pub(super) absent: Option<Key>,
+    pub(super) cause: Cause,
+}
+
+/// Why a Service is deleted, as far as is known. One watch may be later than another, so what is
+/// said of CRs has to be asked for before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The CR that it was made for is gone.
+    Gone(Key),
+    /// Another CR has the name.
+    Outranked { by: Key, uid: String },
+    /// Somebody else's Service has the name, or none is wanted in this place.
+    InTheWay,
 }
 
 /// The condition that a CR is to have.
@@ -121,13 +132,15 @@ impl Planning<'_> {
             self.say(key, cr, Verdict::name_already_present(&key.name, &namespace));
             return;
         }
-        self.delete_all_but(Some(key));
+        self.delete_all_but(Some((key, cr)));
         self.plan.served = Some(key.clone());
         match decisions.check(cr) {
             // What was said before stays true, and what was made stays.
             Err(NotConfigured::NotLoaded) => {}
-            // Applications get an answer that says why, rather than a name that does not exist.
-            Err(NotConfigured::Refused(verdict)) => self.say(key, cr, verdict),
+            Err(NotConfigured::Refused(verdict)) => {
+                self.keep(key, cr, decisions);
+                self.say(key, cr, verdict);
+            }
             Err(NotConfigured::Answered(verdict)) => {
                 self.expose(key, cr, Configured::GATEWAY, decisions, verdict);
             }
@@ -140,20 +153,33 @@ impl Planning<'_> {
 
     /// The namespace in which a Service of somebody else has the name.
     fn taken(&self, key: &Key) -> Option<Box<str>> {
-        let places = [key.clone(), Key::new(&self.installation.namespace, &key.name)];
-        let foreign = places
+        let foreign = self
+            .places(key)
             .into_iter()
             .find(|place| matches!(self.services.get(place), Some(Seen::Foreign)))?;
         Some(foreign.namespace)
     }
 
-    fn delete_all_but(&mut self, cr: Option<&Key>) {
+    /// Of the Services of a CR: that of the name, and that of the virtual IP.
+    fn places(&self, key: &Key) -> [Key; 2] {
+        [key.clone(), Key::new(&self.installation.namespace, &key.name)]
+    }
+
+    fn delete_all_but(&mut self, kept: Option<(&Key, &CustomResource)>) {
         let is_kept = |key: &Key, ours: &Ours| {
-            cr.is_some_and(|cr| {
+            kept.is_some_and(|(cr, _)| {
                 ours.cr == *cr
                     && key.name == cr.name
                     && (key.namespace == cr.namespace || *key.namespace == *self.installation.namespace)
             })
+        };
+        let cause = |ours: &Ours| match kept {
+            _ if !(self.is_there)(&ours.cr) => Cause::Gone(ours.cr.clone()),
+            Some((by, cr)) if *by != ours.cr => Cause::Outranked {
+                by: by.clone(),
+                uid: cr.uid.clone(),
+            },
+            _ => Cause::InTheWay,
         };
         let ours = self
             .services
@@ -164,13 +190,25 @@ impl Planning<'_> {
             .map(|(key, ours)| Deletion {
                 key: key.clone(),
                 version: ours.version.clone(),
-                absent: Some(ours.cr.clone()).filter(|cr| !(self.is_there)(cr)),
+                cause: cause(ours),
             })
             .collect();
         for deletion in &delete {
             self.services.remove(&deletion.key);
         }
         self.plan.delete.extend(delete);
+    }
+
+    /// What was made stays, whole and as it was, while nobody knows how it should be: applications
+    /// get an answer that says why, rather than a name that does not exist.
+    fn keep(&mut self, key: &Key, cr: &CustomResource, decisions: &impl Decisions) {
+        let made = |place: &Key| self.services.get(place)?.ours()?.configured();
+        let left = self.places(key).iter().rev().find_map(made);
+        if let Some(configured) = left
+            && let Some(target_port) = decisions.target_port(key)
+        {
+            self.put(key, cr, configured, target_port);
+        }
     }
 
     fn expose(
@@ -185,6 +223,12 @@ impl Planning<'_> {
             self.say(key, cr, Verdict::failed("All target ports are in use."));
             return;
         };
+        self.put(key, cr, configured, target_port);
+        self.say(key, cr, verdict);
+    }
+
+    /// The Services of the CR, unless they are there already.
+    fn put(&mut self, key: &Key, cr: &CustomResource, configured: Configured, target_port: u16) {
         let exposed = Exposed {
             cr: key,
             uid: &cr.uid,
@@ -199,7 +243,6 @@ impl Planning<'_> {
                 Some(ours) => self.plan.change.push((wanted, ours.clone())),
             }
         }
-        self.say(key, cr, verdict);
     }
 
     /// Unless it is said already.

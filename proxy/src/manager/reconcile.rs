@@ -16,7 +16,7 @@ use super::queue::Work;
 use super::service::Seen;
 use super::world::{World, Written};
 use super::writer::{Failed, Writer};
-use crate::api::condition::{Verb, Verdict};
+use crate::api::condition::Verdict;
 use crate::cluster::watch::Key;
 use crate::resolve::check::{Configured, NotConfigured};
 
@@ -43,7 +43,7 @@ impl Troubles {
     /// Whether this goes on for so long that users are told.
     fn is_broken(&mut self, name: &str, done: &Result<(), Failed>) -> bool {
         let Err(Failed::Unanswered { error, .. }) = done else {
-            self.0.remove(name);
+            self.forget(name);
             return false;
         };
         if error.code().is_none_or(|code| code < 500) {
@@ -52,6 +52,10 @@ impl Troubles {
         let times = self.0.entry(name.into()).or_default();
         *times = times.saturating_add(1);
         *times >= LASTING
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.0.remove(name);
     }
 }
 
@@ -94,8 +98,9 @@ impl Reconciler {
     async fn reconcile(&self, name: &str) -> Result<bool, Failed> {
         let inputs = self.world.inputs(name);
         let plan = plan::plan(&self.writer.installation, &inputs, self);
-        self.ports().keep(name, |cr| inputs.crs.contains_key(cr));
         if plan.is_empty() {
+            self.troubles().forget(name);
+            self.release_ports(name, &inputs);
             return Ok(false);
         }
         let mut written = Written::default();
@@ -121,18 +126,22 @@ impl Reconciler {
         let done = self.writer.services(&plan, written).await;
         let broken = self.troubles().is_broken(name, &done);
         match done {
-            Ok(()) => {}
-            Err(Failed::Refused { key, verb, text }) => {
-                say_that_it_failed(&mut plan, inputs, verb, &key, &text);
-            }
-            Err(Failed::Unanswered { key, verb, error }) if broken => {
-                say_that_it_failed(&mut plan, inputs, verb, &key, &error.to_string());
+            Ok(()) => self.release_ports(name, inputs),
+            Err(failed @ Failed::Refused { .. }) => say_that_it_failed(&mut plan, inputs, &failed),
+            Err(failed) if broken => {
+                say_that_it_failed(&mut plan, inputs, &failed);
                 self.writer.say(&plan.say, written).await?;
-                return Err(Failed::Unanswered { key, verb, error });
+                return Err(failed);
             }
-            Err(error) => return Err(error),
+            Err(failed) => return Err(failed),
         }
         self.writer.say(&plan.say, written).await
+    }
+
+    /// Only once the Services of CRs that are gone are gone too: until then the port is theirs, and
+    /// the CR may only have been thought gone.
+    fn release_ports<C, S>(&self, name: &str, inputs: &Inputs<C, S>) {
+        self.ports().keep(name, |cr| inputs.crs.contains_key(cr));
     }
 
     fn troubles(&self) -> MutexGuard<'_, Troubles> {
@@ -145,10 +154,15 @@ impl Reconciler {
 }
 
 /// Instead of whatever was to be said of the CR that the Service is for.
-fn say_that_it_failed<C, S>(plan: &mut Plan, inputs: &Inputs<C, S>, verb: Verb, service: &Key, text: &str)
+fn say_that_it_failed<C, S>(plan: &mut Plan, inputs: &Inputs<C, S>, failed: &Failed)
 where
     C: AsRef<CustomResource>,
 {
+    let (service, verb, text) = match failed {
+        Failed::Refused { key, verb, text } => (key, *verb, text.clone()),
+        Failed::Unanswered { key, verb, error } => (key, *verb, error.to_string()),
+        Failed::NotLeading | Failed::Stale(_) => return,
+    };
     let Some(key) = &plan.served else {
         warn!(%service, error = text, "the Service could not be {verb}, and no Destination CR is left to say so");
         return;
@@ -157,13 +171,95 @@ where
     let Some(cr) = inputs.crs.get(key).map(AsRef::as_ref) else {
         return;
     };
-    let verdict = Verdict::service_creation_failed(verb, &service.name, &service.namespace, text);
-    if !cr.says(&verdict) {
+    let verdict = Verdict::service_creation_failed(verb, &service.name, &service.namespace, &text);
+    let is_said = match failed {
+        // An API server in trouble has other words for it each time.
+        Failed::Unanswered { .. } => cr.says_in_other_words(&verdict),
+        _ => cr.says(&verdict),
+    };
+    if !is_said {
         plan.say.push(Saying {
             cr: key.clone(),
             uid: cr.uid.clone(),
             version: cr.version.clone(),
             verdict,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::condition::Verb;
+    use crate::cluster::Error;
+
+    fn orders() -> Key {
+        Key::new("shop", "orders")
+    }
+
+    fn unanswered(text: &str) -> Failed {
+        let status = json!({"status": "Failure", "code": 500, "message": text});
+        let status = serde_json::from_value(status).unwrap();
+        Failed::Unanswered {
+            key: orders(),
+            verb: Verb::Update,
+            error: Error::from(kube::Error::Api(status)),
+        }
+    }
+
+    fn refused(text: &str) -> Failed {
+        Failed::Refused {
+            key: orders(),
+            verb: Verb::Update,
+            text: text.to_owned(),
+        }
+    }
+
+    /// What the CR is told then, where it says this already.
+    fn told(said: Option<&Verdict>, failed: &Failed) -> Option<Verdict> {
+        let condition = said.map(|verdict| {
+            json!({
+                "type": "Available",
+                "status": "False",
+                "reason": verdict.reason.as_str(),
+                "message": verdict.message,
+            })
+        });
+        let cr = json!({
+            "metadata": {"namespace": "shop", "name": "orders"},
+            "spec": {"destinationRef": {"name": "d"}},
+            "status": {"conditions": condition.into_iter().collect::<Vec<_>>()},
+        });
+        let cr = CustomResource::read(serde_json::from_value(cr).unwrap());
+        let inputs = Inputs::<CustomResource, Seen> {
+            crs: [(orders(), cr)].into(),
+            services: [].into(),
+        };
+        let mut plan = Plan {
+            served: Some(orders()),
+            ..Plan::default()
+        };
+        say_that_it_failed(&mut plan, &inputs, failed);
+        plan.say.pop().map(|saying| saying.verdict)
+    }
+
+    #[test]
+    fn an_outage_is_told_once_in_whatever_words_it_comes() {
+        let first = told(None, &unanswered("leader changed")).unwrap();
+        assert!(first.message.ends_with("leader changed"), "{}", first.message);
+        assert_eq!(told(Some(&first), &unanswered("request timed out")), None);
+        let deleted = Verdict::service_creation_failed(Verb::Delete, "orders", "shop", "leader changed");
+        assert!(told(Some(&deleted), &unanswered("leader changed")).is_some());
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_its_own_words() {
+        let outage = told(None, &unanswered("leader changed")).unwrap();
+        let first = told(Some(&outage), &refused("exceeded quota")).unwrap();
+        assert!(first.message.ends_with("exceeded quota"), "{}", first.message);
+        assert_eq!(told(Some(&first), &refused("exceeded quota")), None);
+        assert!(told(Some(&first), &refused("a policy says no")).is_some());
     }
 }

@@ -14,7 +14,9 @@ use crate::api::destination::Destination;
 use crate::api::labels;
 use crate::cluster::slim::Slim;
 use crate::cluster::watch::Key;
-use crate::resolve::check::Kind;
+use crate::resolve::check::{Configured, Kind};
+
+const EXTERNAL_NAME: &str = "ExternalName";
 
 pub(super) type Wire = Slim<v1::Service, Spec>;
 
@@ -112,6 +114,18 @@ impl Ours {
     pub(super) fn target_port(&self) -> Option<u16> {
         self.shape.ports.first()?.target
     }
+
+    /// How the CR is served, as far as the Service says.
+    pub(super) fn configured(&self) -> Option<Configured> {
+        let port = self.shape.ports.first()?;
+        let kind = [Kind::Http, Kind::Tcp]
+            .into_iter()
+            .find(|kind| port.name == name_of(*kind))?;
+        Some(Configured {
+            kind,
+            default_port: port.number,
+        })
+    }
 }
 
 /// The CR in the labels, if all of ours are there and name this installation.
@@ -139,7 +153,7 @@ impl Shape {
                 )
             });
         // Nobody connects to the ports of an external name.
-        if external_name.is_some() {
+        if kind == EXTERNAL_NAME {
             for port in &mut ports {
                 port.target_port = None;
             }
@@ -152,6 +166,14 @@ impl Shape {
             ports: ports.into_iter().map(Port::read).collect(),
             owner,
         }
+    }
+}
+
+/// Of the port.
+fn name_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Http => "http",
+        Kind::Tcp => "tcp",
     }
 }
 
@@ -170,13 +192,9 @@ impl Port {
     }
 
     fn wanted(kind: Kind, port: u16, target: Option<u16>) -> Self {
-        let name = match kind {
-            Kind::Http => "http",
-            Kind::Tcp => "tcp",
-        };
         Self {
-            name: name.to_owned(),
-            app_protocol: name.to_owned(),
+            name: name_of(kind).to_owned(),
+            app_protocol: name_of(kind).to_owned(),
             // The default, but part of what identifies a port in the list.
             protocol: "TCP".to_owned(),
             number: port,
@@ -252,7 +270,7 @@ impl Wanted {
             key: exposed.cr.clone(),
             cr: exposed.cr.clone(),
             shape: Shape {
-                kind: "ExternalName".to_owned(),
+                kind: EXTERNAL_NAME.to_owned(),
                 external_name: Some(installation.name_of(&exposed.cr.name)),
                 ip_family_policy: None,
                 selector: BTreeMap::new(),
@@ -310,6 +328,9 @@ impl Wanted {
             if !self.shape.selector.contains_key(key) {
                 change["spec"]["selector"][key] = Value::Null;
             }
+        }
+        if self.shape.external_name.is_none() && seen.shape.external_name.is_some() {
+            change["spec"]["externalName"] = Value::Null;
         }
         if self.shape.owner.is_none() && seen.shape.owner.is_some() {
             change["metadata"]["ownerReferences"] = Value::Null;

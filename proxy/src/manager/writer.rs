@@ -17,7 +17,7 @@ use super::Installation;
 use super::custom_resource::{Wire, status};
 use super::lease::Leadership;
 use super::metrics::{Kind, Metrics};
-use super::plan::{Deletion, Plan, Saying};
+use super::plan::{Cause, Deletion, Plan, Saying};
 use super::service::{Ours, Wanted};
 use super::world::Written;
 use crate::api::condition::{AVAILABLE, Verb};
@@ -89,13 +89,19 @@ impl Writer {
         Ok(())
     }
 
+    /// To each of them, also where another one cannot be told; gives the first failure.
     pub(super) async fn say(&self, sayings: &[Saying], written: &mut Written) -> Result<(), Failed> {
+        let mut done = Ok(());
         for saying in sayings {
-            self.say_one(saying).await?;
-            written.crs.push((saying.cr.clone(), saying.version.clone()));
-            self.tell(saying).await;
+            match self.say_one(saying).await {
+                Ok(()) => {
+                    written.crs.push((saying.cr.clone(), saying.version.clone()));
+                    self.tell(saying).await;
+                }
+                Err(failed) => done = done.and(Err(failed)),
+            }
         }
-        Ok(())
+        done
     }
 
     async fn delete(&self, deletion: &Deletion) -> Result<(), Failed> {
@@ -107,11 +113,7 @@ impl Writer {
             }),
             ..DeleteParams::default()
         };
-        if let Some(cr) = &deletion.absent
-            && !self.is_absent(cr).await?
-        {
-            return Err(Failed::Stale(cr.clone()));
-        }
+        self.confirm(&deletion.cause).await?;
         let services = self.services_in(key);
         match timely_within(self.limit()?, services.delete(&key.name, &params)).await {
             Ok(_) => {}
@@ -125,19 +127,33 @@ impl Writer {
 
     /// Asked of the API server itself: the watch on CRs or namespaces may be later than the one that
     /// has shown the Service, and what is deleted has another virtual IP when it is made again.
-    async fn is_absent(&self, cr: &Key) -> Result<bool, Failed> {
+    async fn confirm(&self, cause: &Cause) -> Result<(), Failed> {
+        let (cr, expected) = match cause {
+            Cause::Gone(cr) => (cr, None),
+            Cause::Outranked { by, uid } => (by, Some(uid)),
+            Cause::InTheWay => return Ok(()),
+        };
+        if self.uid(cr).await?.as_ref() == expected {
+            Ok(())
+        } else {
+            Err(Failed::Stale(cr.clone()))
+        }
+    }
+
+    /// Of the CR, if it is there and managed.
+    async fn uid(&self, cr: &Key) -> Result<Option<String>, Failed> {
         let crs: Api<Wire> = Api::namespaced(self.client.clone(), &cr.namespace);
         let found = self.asked(cr, crs.get_opt(&cr.name)).await?;
-        if found.is_none_or(|found| found.metadata.deletion_timestamp.is_some()) {
-            return Ok(true);
-        }
-        if self.managed == ManagedNamespacesMode::All {
-            return Ok(false);
+        let found = found.filter(|found| found.metadata.deletion_timestamp.is_none());
+        let uid = found.and_then(|found| found.metadata.uid);
+        if self.managed == ManagedNamespacesMode::All || uid.is_none() {
+            return Ok(uid);
         }
         let namespaces: Api<Metadata<v1::Namespace>> = Api::all(self.client.clone());
         let found = self.asked(cr, namespaces.get_opt(&cr.namespace)).await?;
         let labels = found.and_then(|found| found.metadata.labels).unwrap_or_default();
-        Ok(labels.get(labels::NAMESPACE) != Some(&self.installation.namespace))
+        let is_managed = labels.get(labels::NAMESPACE) == Some(&self.installation.namespace);
+        Ok(uid.filter(|_| is_managed))
     }
 
     async fn asked<T>(

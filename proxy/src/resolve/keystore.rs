@@ -99,32 +99,41 @@ impl fmt::Display for Part {
     }
 }
 
+/// How the file of a store is called.
+#[derive(Debug, Clone, Copy)]
+pub struct FileName<'a> {
+    /// Its extension tells the format where the content does not.
+    pub name: &'a str,
+    /// In logs, where the name may be a secret, or none at all.
+    pub shown: &'a str,
+}
+
 /// The client certificate, its chain and its key, from a key store file. An expired
 /// certificate is used all the same, with a warning: the target decides.
 pub fn load_client_identity(
-    file_name: &str,
+    file: FileName<'_>,
     bytes: &[u8],
     password: Option<&Secret>,
 ) -> Result<ClientIdentity, Error> {
-    let contents = read(file_name, bytes, password)?;
+    let contents = read(file.name, bytes, password)?;
     let identity = contents.into_identity()?;
     if let Ok((_, leaf)) = X509Certificate::from_der(&identity.chain[0])
         && !leaf.validity().is_valid()
     {
-        warn!(file = file_name, not_after = %leaf.validity().not_after, "client certificate is not valid now");
+        warn!(file = file.shown, not_after = %leaf.validity().not_after, "client certificate is not valid now");
     }
     Ok(identity)
 }
 
 /// The certificates of a trust store file, without those that have expired.
 pub fn load_trust_store(
-    file_name: &str,
+    file: FileName<'_>,
     bytes: &[u8],
     password: Option<&Secret>,
 ) -> Result<CertificateStore, Error> {
     let contents = Contents {
         keys: Vec::new(),
-        ..read_certificates(file_name, bytes, password)?
+        ..read_certificates(file.name, bytes, password)?
     };
     if contents.certificates.is_empty() {
         return Err(Error::NoCertificate);
@@ -133,7 +142,7 @@ pub fn load_trust_store(
     for certificate in contents.certificates {
         let parsed = parse(&certificate)?;
         if parsed.validity().not_after < x509_parser::time::ASN1Time::now() {
-            warn!(file = file_name, subject = %parsed.subject(), "expired certificate of a trust store is skipped");
+            warn!(file = file.shown, subject = %parsed.subject(), "expired certificate of a trust store is skipped");
         } else if !trusted.contains(&certificate) {
             trusted.push(certificate);
         }

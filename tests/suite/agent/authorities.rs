@@ -1,9 +1,12 @@
-//! Certificate authorities of token services, out of a Secret.
+//! Certificate authorities out of Secrets: of token services, and of targets.
+
+use std::sync::{Arc, Mutex};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 
 use super::*;
+use crate::harness::agent::UPSTREAM;
 use crate::harness::certs::Authority;
 
 const NAME: &str = "roots";
@@ -103,5 +106,60 @@ async fn authorities_of_token_services_change_with_their_secret_and_stay_when_it
             "{}",
             seen.query
         );
+    }
+}
+
+/// The old one, both, the new one: whoever goes these steps loses no request, and what was
+/// connected under another trust is not used.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_authority_of_a_target_is_replaced_while_connections_to_it_are_kept() {
+    if !node::privileged() {
+        return;
+    }
+    let node = Node::new(ApiServer::shared().await).await;
+    let (old, new) = (Authority::new(), Authority::new());
+    let shown = Arc::new(Mutex::new((old.server(&[UPSTREAM]), "first")));
+    let target = node.tls_web(&shown);
+    let trust = async |authorities: &[&Authority]| {
+        let pem: String = authorities
+            .iter()
+            .map(|authority| authority.certificate_pem.as_str())
+            .collect();
+        let properties =
+            json!({"Type": "HTTP", "URL": target, "TrustStoreLocation": "ca.pem", "ca.pem": pem});
+        node.secret("backend", properties).await;
+    };
+    trust(&[&old]).await;
+    let entrance = node.destination("my-dest", to("backend"), "http").await;
+    let shop = node.shop.clone();
+    node.pod_object(&shop, "app", SHOP).await;
+    let _agent = node.agent("agent-trust").fallback().start();
+    let ask = || node.ask(SHOP, entrance.port, "");
+    let answers = |what: &str, is_meant: &dyn Fn(&str) -> bool| {
+        wait::until(what, || {
+            let answer = ask();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            is_meant(&answer)
+        });
+    };
+    let is_kept = |answer: &str| !answer.ends_with(" 1");
+
+    answers("a connection is kept", &is_kept);
+    shown.lock().unwrap().1 = "second";
+    trust(&[&old, &new]).await;
+    answers("both are trusted", &|answer| answer.contains("second"));
+    answers("a connection is kept", &is_kept);
+    *shown.lock().unwrap() = (new.server(&[UPSTREAM]), "third");
+    trust(&[&new]).await;
+    answers("the new one alone is trusted", &|answer| answer.contains("third"));
+    answers("a connection is kept", &is_kept);
+
+    trust(&[&old]).await;
+    wait::until("a connection from before is not used", || {
+        ask().starts_with("HTTP/1.1 502")
+    });
+    for _ in 0..3 {
+        let answer = ask();
+        assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
     }
 }

@@ -263,6 +263,65 @@ async fn an_api_server_that_goes_on_failing_is_told_and_asked_again() {
 }
 
 #[tokio::test]
+async fn failures_with_good_order_in_between_are_not_told() {
+    let it = Disturbed::new("between").await;
+    let manager = it.manager("between").start();
+    it.tp.label(&it.tp.namespace, Some(&it.tp.namespace)).await;
+    // One Service, so one write.
+    it.tp.cr(&it.tp.namespace, "orders", "backend").await;
+    it.tp.works(&it.tp.namespace, "orders").await;
+    let of_services = |seen: &Seen| seen.is_write() && seen.is_of("services");
+    let nothing = || metric(&manager, r#"tp_manager_reconciles_total{result="nothing"} "#);
+    let becomes = async |number: i32| {
+        it.tp
+            .change(&it.tp.namespace, "orders", json!({"service": {"port": number}}))
+            .await;
+        eventually(&format!("the port is {number}"), || async {
+            (port(&it.tp.virtual_ip("orders").await).0 == number).then_some(())
+        })
+        .await;
+    };
+    it.way.disturb_times(1, of_services, Instead::LostAnswer);
+    it.way.disturb_times(2, of_services, Instead::Status(500));
+    becomes(81).await;
+    let before = nothing();
+    let note = json!({"metadata": {"annotations": {"their": "note"}}});
+    let services = it.tp.services(&it.tp.namespace);
+    services
+        .patch("orders", &PatchParams::default(), &Patch::Merge(note))
+        .await
+        .unwrap();
+    eventually("there is nothing to do", || async {
+        (nothing() > before).then_some(())
+    })
+    .await;
+    it.way.disturb_times(1, of_services, Instead::Status(500));
+    becomes(82).await;
+    let told = it.way.writes().into_iter().filter(|seen| seen.is_of("status"));
+    assert_eq!(told.count(), 1, "only that it works");
+}
+
+#[tokio::test]
+async fn a_cr_that_cannot_be_told_does_not_keep_its_namesakes_untold() {
+    let it = Disturbed::new("untold").await;
+    let other = it.tp.managed("warehouse").await;
+    let of_shop = {
+        let shop = it.shop.clone();
+        move |seen: &Seen| seen.is_write() && seen.is_of("status") && seen.is_of(&shop)
+    };
+    it.way.disturb(of_shop, Instead::Status(500));
+    it.tp.cr(&it.shop, "orders", "backend").await;
+    let _manager = it.manager("untold").start();
+    it.tp.virtual_ip("orders").await;
+    it.tp.cr(&other, "orders", "backend").await;
+    it.tp
+        .becomes(&other, "orders", Reason::DuplicateCustomResource)
+        .await;
+    it.way.calm();
+    it.tp.works(&it.shop, "orders").await;
+}
+
+#[tokio::test]
 async fn a_service_that_may_not_be_deleted_is_told_in_the_log_where_no_cr_is_left() {
     let it = Disturbed::new("kept").await;
     let manager = it.manager("kept").start();

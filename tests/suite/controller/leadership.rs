@@ -186,7 +186,7 @@ async fn a_new_leader_that_has_not_seen_a_cr_yet_deletes_nothing_of_it() {
     .await;
     tp.cr(&shop, "orders", "backend").await;
     tp.works(&shop, "orders").await;
-    let before = tp.virtual_ip("orders").await.metadata.uid;
+    let before = tp.virtual_ip("orders").await;
     eventually("the standby watches Services again", || async {
         let watched = |seen: &Seen| seen.is_watch() && seen.is_of("services");
         way.seen().iter().any(watched).then_some(())
@@ -206,9 +206,67 @@ async fn a_new_leader_that_has_not_seen_a_cr_yet_deletes_nothing_of_it() {
         (port(&tp.virtual_ip("orders").await).0 == 81).then_some(())
     })
     .await;
-    assert_eq!(tp.virtual_ip("orders").await.metadata.uid, before);
+    let after = tp.virtual_ip("orders").await;
+    assert_eq!(after.metadata.uid, before.metadata.uid);
+    assert_eq!(target_port(&after), target_port(&before), "agents listen there");
     assert!(work(&way).iter().all(|seen| seen.method != "DELETE"));
     // One that is gone is deleted all the same.
     tp.remove(&shop, "orders").await;
     tp.nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn a_new_leader_that_knows_an_older_namesake_longer_than_it_lived_deletes_nothing_for_it() {
+    let tp = Installation::new("ghost").await;
+    let (shop, warehouse) = (tp.managed("shop").await, tp.managed("warehouse").await);
+    tp.http("backend").await;
+    let way = tp.server.disturbed().await;
+    let mut leader = tp.manager("ghost-leader").start();
+    until_leading(&leader).await;
+    let standby = tp.manager("ghost").env("KUBECONFIG", way.kubeconfig()).start();
+    let older = tp.cr(&shop, "orders", "backend").await;
+    tp.works(&shop, "orders").await;
+    eventually("a second has passed", || async {
+        let created = older.metadata.creation_timestamp.clone()?.0;
+        let age = created.duration_until(k8s_openapi::jiff::Timestamp::now());
+        (age.as_secs() >= 2).then_some(())
+    })
+    .await;
+    tp.cr(&warehouse, "orders", "backend").await;
+    tp.becomes(&warehouse, "orders", Reason::DuplicateCustomResource)
+        .await;
+    eventually("the standby is ready", || async {
+        is_ready(&standby).then_some(())
+    })
+    .await;
+    let of_crs = |seen: &Seen| seen.is_watch() && seen.is_of("destinations");
+    way.disturb(of_crs, Instead::Silence);
+    way.forget();
+    way.end_streams();
+    let watches = |what: &'static str| way.seen().iter().any(|seen| seen.is_watch() && seen.is_of(what));
+    eventually("it hears nothing of CRs, but of Services", || async {
+        (watches("destinations") && watches("services")).then_some(())
+    })
+    .await;
+    tp.remove(&shop, "orders").await;
+    tp.works(&warehouse, "orders").await;
+    let before = tp.virtual_ip("orders").await;
+    leader.stop();
+    until_leading(&standby).await;
+    eventually("it has asked for the older CR", || async {
+        let asks = |seen: &Seen| !seen.is_watch() && seen.is_of("destinations") && seen.is_of(&shop);
+        way.seen().iter().any(asks).then_some(())
+    })
+    .await;
+    way.calm();
+    tp.change(&warehouse, "orders", json!({"service": {"port": 81}}))
+        .await;
+    within(Duration::from_mins(1), "what has happened is seen", || async {
+        (port(&tp.virtual_ip("orders").await).0 == 81).then_some(())
+    })
+    .await;
+    let after = tp.virtual_ip("orders").await;
+    assert_eq!(after.metadata.uid, before.metadata.uid);
+    assert_eq!(target_port(&after), target_port(&before), "agents listen there");
+    assert!(work(&way).iter().all(|seen| seen.method != "DELETE"));
 }

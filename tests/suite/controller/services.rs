@@ -166,6 +166,7 @@ async fn what_somebody_changes_is_put_right() {
     let change = json!({
         "metadata": {"annotations": {"their": "note"}},
         "spec": {
+            "externalName": "elsewhere.example",
             "selector": {"app": "theirs"},
             "ports": [
                 {"name": "a", "port": 81, "targetPort": 1, "protocol": "TCP"},
@@ -339,4 +340,10 @@ async fn changed_secrets_are_followed_at_once() {
     tp.remove_destination("backend").await;
     tp.becomes(&shop, "orders", Reason::DestinationNotFound).await;
     assert_eq!(tp.made().await.len(), 2, "applications are told why by the proxy");
+    let before = tp.virtual_ip("orders").await;
+    for namespace in [&tp.namespace, &shop] {
+        tp.delete_service(namespace, "orders").await;
+        eventually("it is back", || tp.service(namespace, "orders")).await;
+    }
+    assert_eq!(port(&tp.virtual_ip("orders").await), port(&before));
 }

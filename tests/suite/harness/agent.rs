@@ -35,7 +35,11 @@ const AGENT: u8 = 1;
 pub const SHOP: u8 = 2;
 pub const BANK: u8 = 3;
 pub const STRANGER: u8 = 4;
-const UPSTREAM: &str = "10.245.0.2";
+/// Where servers outside are.
+pub const UPSTREAM: &str = "10.245.0.2";
+
+/// What a server of TLS shows to those who connect from now on, and what it says to them.
+pub type Shown = Arc<Mutex<(Identity, &'static str)>>;
 
 /// What an installation has in the API server, and a node of it.
 pub struct Node {
@@ -379,6 +383,31 @@ impl Node {
             }
         });
         format!("http://{address}")
+    }
+
+    /// An HTTPS server outside; each connection keeps to what was shown when it began, and counts
+    /// its requests. Gives the URL.
+    pub fn tls_web(&self, shown: &Shown) -> String {
+        let shown = Arc::clone(shown);
+        let address = self.serve(move |mut tcp| {
+            let (tls, word) = {
+                let shown = shown.lock().unwrap();
+                (shown.0.tls(), shown.1)
+            };
+            let mut session = ServerConnection::new(tls).expect("a session");
+            let mut connection = rustls::Stream::new(&mut session, &mut tcp);
+            for number in 1.. {
+                if tcp::read_head(&mut connection).is_none() {
+                    return;
+                }
+                let said = format!("{word} {number}");
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{said}", said.len());
+                if connection.write_all(answer.as_bytes()).is_err() {
+                    return;
+                }
+            }
+        });
+        format!("https://{address}")
     }
 
     /// A token service outside with this certificate that takes every client; gives its URL.

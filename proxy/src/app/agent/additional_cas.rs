@@ -13,7 +13,7 @@ use crate::admin::Fact;
 use crate::cluster::watch::{Query, Sink, Task, Watches};
 use crate::config::kubernetes::AdditionalCas as Place;
 use crate::connect::tls::Authorities;
-use crate::resolve::keystore::{self, CertificateStore};
+use crate::resolve::keystore::{self, CertificateStore, FileName};
 
 /// PEM is what a key of a Secret is read as, whatever it is called.
 const FORMAT: &str = "authorities.pem";
@@ -85,7 +85,11 @@ impl AdditionalCas {
         let key = &self.0.place.key;
         let data = secret.data.as_ref().and_then(|data| data.get(key));
         let pem = data.ok_or_else(|| format!("has no key {key}"))?;
-        let store = keystore::load_trust_store(FORMAT, &pem.0, None)
+        let file = FileName {
+            name: FORMAT,
+            shown: key,
+        };
+        let store = keystore::load_trust_store(file, &pem.0, None)
             .map_err(|error| format!("cannot be used: {error}"))?;
         if store.0.is_empty() {
             return Err("has only certificates that have expired".into());

@@ -51,9 +51,12 @@ struct One {
 struct State {
     synced: bool,
     answered: bool,
-    /// The last event, bookmark or answer; before the first one, the start.
+    /// The last event, bookmark or page of a list; before the first one, the start. Not the begin
+    /// of a watch, which says nothing of what is watched.
     heard: Instant,
     denied_since: Option<Instant>,
+    /// By 403 alone: 401 says that nobody knows who asks, which is no answer to what was asked.
+    forbidden_since: Option<Instant>,
     /// It is done without, since access is denied.
     dispensed: bool,
     /// The last answer was none that is understood.
@@ -63,11 +66,26 @@ struct State {
 }
 
 impl State {
-    /// For so long that it is no change of roles under way.
-    fn is_denied(&self) -> bool {
-        self.denied_since
-            .is_some_and(|since| since.elapsed() >= DENIED_FOR)
+    fn is_answered(&mut self) {
+        self.answered = true;
+        self.denied_since = None;
+        self.forbidden_since = None;
+        self.dispensed = false;
+        self.error = None;
     }
+
+    fn is_denied(&self) -> bool {
+        is_lasting(self.denied_since)
+    }
+
+    fn is_forbidden(&self) -> bool {
+        is_lasting(self.forbidden_since)
+    }
+}
+
+/// For so long that it is no change of roles under way.
+fn is_lasting(since: Option<Instant>) -> bool {
+    since.is_some_and(|since| since.elapsed() >= DENIED_FOR)
 }
 
 /// A watch that cannot be relied on.
@@ -127,6 +145,10 @@ impl Code {
     fn denies(self) -> bool {
         matches!(self, Self::Status(401 | 403))
     }
+
+    fn forbids(self) -> bool {
+        matches!(self, Self::Status(403))
+    }
 }
 
 impl fmt::Display for Code {
@@ -157,6 +179,7 @@ impl Watches {
                 answered: false,
                 heard: Instant::now(),
                 denied_since: None,
+                forbidden_since: None,
                 dispensed: false,
                 not_understood: false,
                 error: None,
@@ -293,18 +316,19 @@ impl Health {
     /// Something that is understood.
     pub(super) fn heard(&self) {
         let mut state = self.state();
-        state.answered = true;
         state.heard = Instant::now();
-        state.denied_since = None;
-        state.dispensed = false;
         state.not_understood = false;
-        state.error = None;
+        state.is_answered();
+    }
+
+    pub(super) fn heard_at(&self) -> Instant {
+        self.state().heard
     }
 
     /// Whether it is done without from now on.
     pub(super) fn dispense(&self) -> bool {
         let mut state = self.state();
-        let news = state.is_denied() && !state.dispensed;
+        let news = state.is_forbidden() && !state.dispensed;
         // What there is not is complete.
         state.synced |= news;
         state.dispensed |= news;
@@ -313,9 +337,9 @@ impl Health {
 
     /// A watch has begun. What is not understood comes again then, so that is no news.
     pub(super) fn answered(&self) {
-        let not_understood = self.state().not_understood;
-        if !not_understood {
-            self.heard();
+        let mut state = self.state();
+        if !state.not_understood {
+            state.is_answered();
         }
     }
 
@@ -324,9 +348,9 @@ impl Health {
         let mut state = self.state();
         state.error = Some(error.to_string());
         state.not_understood = code == Code::Decode;
-        state.denied_since = code
-            .denies()
-            .then(|| state.denied_since.unwrap_or_else(Instant::now));
+        let since = |is_so: bool, before: Option<Instant>| is_so.then(|| before.unwrap_or_else(Instant::now));
+        state.denied_since = since(code.denies(), state.denied_since);
+        state.forbidden_since = since(code.forbids(), state.forbidden_since);
     }
 
     pub(super) fn count(&self, code: Code) {

@@ -234,14 +234,85 @@ async fn a_server_that_ends_every_watch_at_once_is_not_flooded() {
     assert!(begin.elapsed() > Duration::from_secs(15), "{:?}", begin.elapsed());
 }
 
+/// As after a restore of etcd, when the last version that was seen is yet to come: every watch from
+/// there is accepted, and never told anything.
+/// See <https://github.com/kubernetes/kubernetes/issues/107457>.
 #[tokio::test(start_paused = true)]
-async fn a_silent_watch_is_replaced() {
-    let (mut fixture, stream) = Fixture::watching(&[]).await;
+async fn after_silence_everything_is_listed_although_each_watch_is_accepted() {
+    let (mut fixture, stream) = Fixture::watching(&[object("a", "u1")]).await;
     let begin = Instant::now();
-    fixture.api.watch("10").await;
+    let list = fixture.api.list().await;
     assert_eq!(begin.elapsed().as_secs(), 150);
+    assert_eq!(fixture.report().since_event.as_secs(), 150);
     fixture.assert_counted("idle", 1);
+    list.page(&[object("b", "u2")], "3", "");
+    let next = fixture.api.watch("3").await;
+    assert_eq!(fixture.report().since_event, Duration::ZERO);
+    assert_eq!(fixture.take_changes(), ["ns/b: - -> u2", "ns/a: u1 -> -"]);
+    drop((stream, next));
+}
+
+/// Something in between may end watches before they have been silent for long.
+#[tokio::test(start_paused = true)]
+async fn silence_is_not_broken_by_the_begin_of_a_watch() {
+    let (mut fixture, mut stream) = Fixture::watching(&[]).await;
+    let begin = Instant::now();
+    for times in 1..=2 {
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        stream.end();
+        stream = fixture.api.watch("10").await.stream();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(fixture.report().since_event.as_secs() >= 60 * times);
+    }
+    fixture.api.list().await.page(&[], "10", "");
+    assert_eq!(begin.elapsed().as_secs(), 150);
+    fixture.api.watch("10").await.stream();
     drop(stream);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_with_bookmarks_is_not_silent() {
+    let (mut fixture, mut stream) = Fixture::watching(&[]).await;
+    for version in 11..20 {
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        stream.bookmark(&version.to_string()).await;
+    }
+    stream.end();
+    fixture.api.watch("19").await;
+}
+
+/// Nobody has told anything by then, and what is known is old.
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_is_back_after_long_makes_it_ready_at_once() {
+    let (mut fixture, stream) = Fixture::watching(&[]).await;
+    let readiness = Readiness::default();
+    let feeding = tokio::spawn(fixture.watches.feed(&readiness, SILENT));
+    stream.end();
+    let begin = Instant::now();
+    while begin.elapsed() < SILENT {
+        fixture.api.watch("10").await.fail(503);
+    }
+    let silent = fixture.api.watch("10").await.stream();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!readiness.is_ready(), "it has only begun to watch");
+    fixture.api.list().await.page(&[], "20", "");
+    let _next = fixture.api.watch("20").await.stream();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(readiness.is_ready());
+    assert!(begin.elapsed() < SILENT + Duration::from_secs(30));
+    feeding.abort();
+    drop(silent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_in_a_watch_is_no_word_of_what_is_watched() {
+    let (mut fixture, mut stream) = Fixture::watching(&[]).await;
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(100) {
+        stream.error(500).await;
+        stream = fixture.api.watch("10").await.stream();
+    }
+    assert!(fixture.report().since_event.as_secs() >= 100);
 }
 
 #[tokio::test(start_paused = true)]
@@ -394,6 +465,27 @@ async fn what_can_be_done_without_is_gone_while_access_is_denied_and_nothing_wai
     fixture.api.watch("20").await.stream();
     assert_eq!(fixture.take_changes(), ["ns/a: - -> u1"]);
     assert_eq!(fixture.report().error, None);
+    feeding.abort();
+}
+
+/// The token of the installation is not accepted: that says nothing of what it may read.
+#[tokio::test(start_paused = true)]
+async fn what_can_be_done_without_stays_while_nobody_knows_who_asks() {
+    let mut fixture = Fixture::of(Query::dispensable);
+    let readiness = Readiness::default();
+    let feeding = tokio::spawn(fixture.watches.feed(&readiness, SILENT));
+    fixture.api.list().await.page(&[object("a", "u1")], "10", "");
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(50) {
+        fixture.api.watch("10").await.fail(401);
+    }
+    assert_eq!(readiness.pending(), ["things"]);
+    // What came before is not added to it.
+    let forbidden = Instant::now();
+    while forbidden.elapsed() < Duration::from_secs(20) {
+        fixture.api.watch("10").await.fail(403);
+    }
+    assert_eq!(fixture.reader.len(), 1);
     feeding.abort();
 }
 

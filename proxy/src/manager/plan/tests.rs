@@ -169,6 +169,51 @@ fn services_stay_when_the_destination_becomes_invalid() {
 }
 
 #[test]
+fn a_service_that_is_deleted_while_the_destination_is_missing_is_made_again() {
+    for place in [shop(), beside()] {
+        let mut cluster = Cluster {
+            checked: Ok(Configured {
+                kind: Kind::Tcp,
+                default_port: 5432,
+            }),
+            ..Cluster::default()
+        };
+        cluster.cr(&shop(), 1);
+        cluster.settle();
+        let before = cluster.services.clone();
+        cluster.checked = Err(NotConfigured::Refused(Verdict::destination_not_found(
+            NAME, "secrets",
+        )));
+        cluster.services.remove(&place);
+        cluster.settle();
+        assert_eq!(cluster.services, before);
+        assert_eq!(cluster.reason(&shop()), Some(Reason::DestinationNotFound));
+        cluster.has_ports = false;
+        cluster.services.remove(&place);
+        cluster.settle();
+        assert_eq!(cluster.services.len(), 1);
+        assert_eq!(cluster.reason(&shop()), Some(Reason::DestinationNotFound));
+    }
+}
+
+/// What belongs to a CR that is gone is removed by the garbage collector.
+#[test]
+fn a_cr_that_was_made_again_owns_what_was_there_although_the_destination_is_missing() {
+    let mut cluster = Cluster::default();
+    cluster.cr(&shop(), 1);
+    cluster.settle();
+    cluster.checked = Err(NotConfigured::Refused(Verdict::destination_not_found(
+        NAME, "secrets",
+    )));
+    cluster.cr(&shop(), 2);
+    cluster.settle();
+    assert_eq!(
+        cluster.service(&shop())["metadata"]["ownerReferences"][0]["uid"],
+        "uid-2"
+    );
+}
+
+#[test]
 fn no_service_is_made_for_what_was_never_valid() {
     let mut cluster = Cluster::default();
     cluster.cr(&shop(), 1);
@@ -228,6 +273,7 @@ fn what_somebody_changed_is_put_right() {
     let expected = cluster.services.clone();
     cluster.service_mut(&beside())["spec"]["selector"] = serde_json::json!({"app": "mine"});
     cluster.service_mut(&beside())["spec"]["ports"][0]["targetPort"] = 1.into();
+    cluster.service_mut(&beside())["spec"]["externalName"] = "elsewhere.example".into();
     cluster.service_mut(&shop())["spec"]["externalName"] = "elsewhere.example".into();
     cluster.service_mut(&shop())["metadata"]["labels"]["their"] = "own".into();
     cluster.settle();
@@ -243,6 +289,16 @@ fn what_somebody_changed_is_put_right() {
             .collect::<Vec<_>>()
     };
     assert_eq!(specs(&cluster.services), specs(&expected));
+}
+
+/// A manager that has just begun to lead reads it from there.
+#[test]
+fn a_virtual_ip_with_an_external_name_still_has_its_target_port() {
+    let mut cluster = Cluster::default();
+    cluster.cr(&shop(), 1);
+    cluster.settle();
+    cluster.service_mut(&beside())["spec"]["externalName"] = "elsewhere.example".into();
+    assert_eq!(cluster.remembered_port(&beside()), Some(TARGET_PORT));
 }
 
 proptest! {
@@ -288,20 +344,28 @@ fn a_gateway_whose_requests_are_answered_with_the_reason_has_services_and_says_i
 }
 
 #[test]
-fn what_goes_because_a_cr_is_gone_says_so() {
+fn what_goes_says_which_crs_are_the_cause() {
     let mut cluster = Cluster::default();
     cluster.cr(&shop(), 1);
     cluster.settle();
     cluster.cr(&warehouse(), 0);
-    let absent = |cluster: &Cluster| -> Vec<Option<Key>> {
+    let causes = |cluster: &Cluster| -> Vec<Cause> {
         let deletions = cluster.plan().delete.into_iter();
-        deletions.map(|deletion| deletion.absent).collect()
+        deletions.map(|deletion| deletion.cause).collect()
     };
-    assert_eq!(absent(&cluster), [None, None], "the other one is older");
+    let gone = || Cause::Gone(shop());
+    let outranked = || Cause::Outranked {
+        by: warehouse(),
+        uid: "uid-0".to_owned(),
+    };
+    assert_eq!(causes(&cluster), [outranked(), outranked()]);
     cluster.crs.remove(&shop());
-    assert_eq!(absent(&cluster), [Some(shop()), Some(shop())]);
+    assert_eq!(causes(&cluster), [gone(), gone()]);
     cluster.cr(&shop(), 1);
     cluster.crs.remove(&warehouse());
     cluster.crs.get_mut(&shop()).unwrap().is_deleted = true;
-    assert_eq!(absent(&cluster), [Some(shop()), Some(shop())]);
+    assert_eq!(causes(&cluster), [gone(), gone()]);
+    cluster.cr(&shop(), 1);
+    cluster.foreign(&beside());
+    assert_eq!(causes(&cluster), [Cause::InTheWay]);
 }

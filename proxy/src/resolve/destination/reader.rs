@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::invalid::{Invalid, Problem, StoreError, Warning, quoted};
 use super::url;
 use super::{Source, TargetUrl, Version};
-use crate::resolve::keystore::{self, CertificateStore, ClientIdentity};
+use crate::resolve::keystore::{self, CertificateStore, ClientIdentity, FileName};
 use crate::resolve::properties::Properties;
 use crate::secret::Secret;
 
@@ -245,11 +245,11 @@ impl<'a> Reader<'a> {
 
     /// The additional roots; none as well after a refusal.
     pub(super) fn trust_store(&mut self) -> CertificateStore {
-        let Some((location, bytes)) = self.store("TrustStoreLocation") else {
+        let Some((file, bytes)) = self.store("TrustStoreLocation") else {
             return CertificateStore::default();
         };
         let password = self.store_password("TrustStorePassword");
-        let store = keystore::load_trust_store(location, &bytes, password.as_ref());
+        let store = keystore::load_trust_store(file, &bytes, password.as_ref());
         self.store_result("TrustStoreLocation", store).unwrap_or_default()
     }
 
@@ -259,19 +259,24 @@ impl<'a> Reader<'a> {
         location_property: &str,
         password_property: &str,
     ) -> Option<ClientIdentity> {
-        let (location, bytes) = self.store(location_property)?;
+        let (file, bytes) = self.store(location_property)?;
         let password = self.store_password(password_property);
-        let identity = keystore::load_client_identity(location, &bytes, password.as_ref());
+        let identity = keystore::load_client_identity(file, &bytes, password.as_ref());
         self.store_result(location_property, identity)
     }
 
-    fn store(&mut self, property: &str) -> Option<(&'a str, Zeroizing<Vec<u8>>)> {
+    fn store<'b>(&mut self, property: &'b str) -> Option<(FileName<'b>, Zeroizing<Vec<u8>>)>
+    where
+        'a: 'b,
+    {
         let location = self.optional(property)?;
         match self.stores.read(location) {
             Ok(bytes) => {
                 let bytes = Zeroizing::new(bytes);
                 write_part(&mut self.hasher, &bytes);
-                Some((location, bytes))
+                let shown = if self.hides(property) { property } else { location };
+                let name = location;
+                Some((FileName { name, shown }, bytes))
             }
             Err(error) => {
                 self.refuse(property, Problem::Store(error));

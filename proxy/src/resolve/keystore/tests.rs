@@ -8,12 +8,16 @@ macro_rules! fixture {
 
 type Fixture = (&'static str, &'static [u8]);
 
+fn called(name: &str) -> FileName<'_> {
+    FileName { name, shown: name }
+}
+
 fn identity((name, bytes): Fixture, password: Option<&str>) -> Result<ClientIdentity, Error> {
-    load_client_identity(name, bytes, password.map(Secret::from).as_ref())
+    load_client_identity(called(name), bytes, password.map(Secret::from).as_ref())
 }
 
 fn trusted((name, bytes): Fixture, password: Option<&str>) -> Result<CertificateStore, Error> {
-    load_trust_store(name, bytes, password.map(Secret::from).as_ref())
+    load_trust_store(called(name), bytes, password.map(Secret::from).as_ref())
 }
 
 /// Common names, leaf first.
@@ -193,7 +197,7 @@ fn the_content_decides_where_the_extension_lies() {
         .chunks(64)
         .collect::<Vec<_>>()
         .join(b"\r\n".as_slice());
-    let identity = load_client_identity("store.p12", &wrapped, Some(&"secret".into()));
+    let identity = load_client_identity(called("store.p12"), &wrapped, Some(&"secret".into()));
     assert_rsa_client(&identity.expect("PKCS#12 in base64"));
 }
 
@@ -253,8 +257,8 @@ fn debug_output_shows_no_key() {
 proptest::proptest! {
     #[test]
     fn any_bytes_are_read_without_panic(bytes: Vec<u8>, name in "[a-z]{0,3}\\.(pem|p12|der|jks|crt)") {
-        let _ = load_client_identity(&name, &bytes, Some(&"secret".into()));
-        let _ = load_trust_store(&name, &bytes, None);
+        let _ = load_client_identity(called(&name), &bytes, Some(&"secret".into()));
+        let _ = load_trust_store(called(&name), &bytes, None);
     }
 
     #[test]
@@ -263,7 +267,7 @@ proptest::proptest! {
             let mut bytes = bytes.to_vec();
             let position = position % bytes.len();
             bytes[position] = value;
-            let _ = load_client_identity(name, &bytes, Some(&"secret".into()));
+            let _ = load_client_identity(called(name), &bytes, Some(&"secret".into()));
         }
     }
 }

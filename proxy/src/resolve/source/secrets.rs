@@ -52,7 +52,7 @@ pub enum FindError {
     NotFound,
     #[error("{0}")]
     Invalid(Arc<Refused>),
-    /// Not all Secrets have been listed yet, so it may still turn up.
+    /// Not all Secrets have been listed yet, so it may still turn up, or an older one of that name.
     #[error("the Secrets have not been read yet")]
     NotLoaded,
 }

@@ -142,6 +142,11 @@ impl Cluster {
         see(&self.services[key]).ours().unwrap().cr.clone()
     }
 
+    /// What the Service remembers.
+    pub(super) fn remembered_port(&self, key: &Key) -> Option<u16> {
+        see(&self.services[key]).ours().unwrap().target_port()
+    }
+
     pub(super) fn foreign_services(&self) -> BTreeMap<Key, Value> {
         let foreign = self
             .services
@@ -258,6 +263,6 @@ fn ours(cr: &Key) -> Value {
                 "transparent-proxy.connectivity.api.sap/destination-name": NAME,
             },
         },
-        "spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1"},
+        "spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1", "ports": [{"name": "tcp", "port": 5}]},
     })
 }

@@ -80,16 +80,17 @@ pub struct Reader(Arc<Shared>);
 impl Reader {
     /// The destination as it is now.
     pub fn find(&self, query: &Query<'_>) -> Result<Arc<Destination>, FindError> {
-        // Before the shard: once this is true, the shard is complete.
-        let loaded = self.is_loaded();
+        // Before the shard: once this is true, the shard is complete. Until then an older Secret of
+        // the same name may still come from another namespace.
+        if !self.is_loaded() {
+            return self.restored(query).ok_or(FindError::NotLoaded);
+        }
         let shard = self.0.shard(query.destination).load();
         match shard.get(query.destination).and_then(|claims| claims.first()) {
             Some(claim) if claim.allowed.allows(query.cr_namespace) => {
                 claim.outcome.clone().map_err(FindError::Invalid)
             }
-            Some(_) => Err(FindError::NotFound),
-            None if loaded => Err(FindError::NotFound),
-            None => self.restored(query).ok_or(FindError::NotLoaded),
+            Some(_) | None => Err(FindError::NotFound),
         }
     }
 

@@ -15,16 +15,29 @@ fn before_the_first_list_nothing_is_known() {
         "the list is not complete"
     );
     writer.init_done(INSTALLATION);
-    assert_eq!(host(&reader, "orders"), "h", "what is there is served");
-    assert_eq!(
-        find(&reader, "other"),
-        Err(FindError::NotLoaded),
-        "it may be in the second namespace"
-    );
+    for name in ["orders", "other"] {
+        assert_eq!(
+            find(&reader, name),
+            Err(FindError::NotLoaded),
+            "one of that name that is older may be in the second namespace"
+        );
+    }
     assert!(!reader.is_loaded());
     list(&mut writer, "second", []);
+    assert_eq!(host(&reader, "orders"), "h");
     assert_eq!(find(&reader, "other"), Err(FindError::NotFound));
     assert!(reader.is_loaded());
+}
+
+#[test]
+fn a_younger_secret_is_not_taken_while_an_older_one_may_come() {
+    let young = http("orders", "young").created(2);
+    let old = http("orders", "old").created(1).namespace("second");
+    let (mut writer, reader) = store([INSTALLATION.to_owned(), "second".to_owned()]);
+    list(&mut writer, INSTALLATION, [young]);
+    assert_eq!(find(&reader, "orders"), Err(FindError::NotLoaded));
+    list(&mut writer, "second", [old]);
+    assert_eq!(host(&reader, "orders"), "old");
 }
 
 #[test]

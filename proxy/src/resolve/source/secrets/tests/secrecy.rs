@@ -131,3 +131,32 @@ fn the_secret_is_overwritten_when_it_has_been_read() {
     assert_eq!(given.data, None);
     assert!(!format!("{given:?}").contains(MARKER));
 }
+
+/// What is logged meanwhile, by this thread.
+fn logged(act: impl FnOnce()) -> String {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let writer = Arc::new(file.reopen().unwrap());
+    let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
+    tracing::subscriber::with_default(subscriber, act);
+    std::fs::read_to_string(file.path()).unwrap()
+}
+
+#[test]
+fn certificates_that_have_expired_are_logged_by_property_not_by_where_they_are() {
+    const CLIENT: &[u8] = include_bytes!("../../../keystore/fixtures/expired-client.pem");
+    const TRUSTED: &[u8] = include_bytes!("../../../keystore/fixtures/trust.pem");
+    let given = http("orders", "h")
+        .with("Authentication", "ClientCertificateAuthentication")
+        .with("KeyStoreLocation", "MARKER.pem")
+        .with_bytes("MARKER.pem", CLIENT)
+        .with("TrustStoreLocation", "MARKER-CA.pem")
+        .with_bytes("MARKER-CA.pem", TRUSTED);
+    let log = logged(|| {
+        let (_writer, reader) = loaded([given]);
+        found(&reader, "orders");
+    });
+    for property in ["KeyStoreLocation", "TrustStoreLocation"] {
+        assert!(log.contains(property), "{log}");
+    }
+    assert!(!log.contains(MARKER), "{log}");
+}
