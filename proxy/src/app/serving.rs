@@ -95,10 +95,26 @@ impl Served {
 
     /// Nothing new is accepted; streams end at once, HTTP after the answers that are on their way.
     pub(super) fn close(&self, table: Option<&VirtualIps>) {
+        self.retire(table);
+        self.revoke();
+    }
+
+    /// Nothing new is accepted; streams go on, HTTP ends after the answers that are on their way.
+    pub(super) fn retire(&self, table: Option<&VirtualIps>) {
         if let Some(table) = table {
             self.routes.iter().for_each(|route| withdraw(table, route));
         }
+        self.drain.start();
+    }
+
+    /// Streams end at once.
+    pub(super) fn revoke(&self) {
         self.drain.revoke();
+    }
+
+    /// Whether nobody is connected any more, or may be.
+    pub(super) fn is_over(&self) -> bool {
+        self.drain.held() == 0 || self.drain.signal().is_revoked()
     }
 }
 

@@ -226,6 +226,16 @@ pub struct Entry {
     pub audience: Audience,
 }
 
+/// What a CR says about connections that are open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It has been deleted.
+    Gone,
+    /// It is there, but says nothing that is understood.
+    NotUnderstood,
+    For(Audience),
+}
+
 /// The Services and CRs that are known.
 #[derive(Debug)]
 pub struct Directory {
@@ -252,17 +262,28 @@ impl Directory {
     pub fn entry(&self, service: &str) -> Option<Entry> {
         let entrance = self.entrances.known.get(service)?;
         let cr = self.crs.known.get(&entrance.cr)?;
-        if cr.broken.is_some() {
-            return None;
-        }
-        let audience = match cr.scope(self.default_scope) {
-            Scope::ClusterWide => Audience::Cluster,
-            Scope::Namespaced => Audience::Namespace(Arc::clone(&entrance.cr.namespace)),
-        };
         Some(Entry {
             entrance: Arc::clone(entrance),
             cr: Arc::clone(cr),
-            audience,
+            audience: self.audience(cr)?,
+        })
+    }
+
+    /// Who may stay connected to what has been served of a CR, with or without a Service.
+    pub fn standing(&self, cr: &CrName) -> Standing {
+        match self.crs.known.get(cr) {
+            None => Standing::Gone,
+            Some(cr) => self.audience(cr).map_or(Standing::NotUnderstood, Standing::For),
+        }
+    }
+
+    fn audience(&self, cr: &Cr) -> Option<Audience> {
+        if cr.broken.is_some() {
+            return None;
+        }
+        Some(match cr.scope(self.default_scope) {
+            Scope::ClusterWide => Audience::Cluster,
+            Scope::Namespaced => Audience::Namespace(Arc::clone(&cr.name.namespace)),
         })
     }
 

@@ -100,6 +100,12 @@ impl Known {
         self.0.changed.send_replace(());
     }
 
+    /// A CR is different. That concerns connections, too, that have outlived its Service.
+    fn change_cr(&self, change: impl FnOnce(&mut Directory) -> Changed) {
+        self.change(change);
+        self.0.changed.send_replace(());
+    }
+
     fn listed(&self, which: &AtomicBool) {
         which.store(true, Ordering::Release);
         self.0.changed.send_replace(());
@@ -161,7 +167,7 @@ struct Crs(Known);
 impl Crs {
     fn apply(&self, cr: ApiCr) {
         if let Some(cr) = essence(cr) {
-            self.0.change(|directory| directory.apply_cr(cr));
+            self.0.change_cr(|directory| directory.apply_cr(cr));
         }
     }
 }
@@ -208,7 +214,7 @@ impl Sink<ApiCr> for Crs {
 
     fn deleted(&mut self, cr: ApiCr) {
         if let Some(name) = name_of(cr.metadata) {
-            self.0.change(|directory| directory.remove_cr(&name));
+            self.0.change_cr(|directory| directory.remove_cr(&name));
         }
     }
 }

@@ -232,7 +232,8 @@ impl Agent {
             .into_iter()
             .map(|service| (Arc::clone(&service), self.directory.entry(&service)))
             .collect();
-        self.entries.update(entries);
+        let directory = &self.directory;
+        self.entries.update(entries, |cr| directory.standing(cr));
     }
 
     fn scraped(&self) -> String {
@@ -438,6 +439,89 @@ async fn a_narrower_scope_ends_what_others_have_open_and_nothing_else() {
     }
 }
 
+/// What may become of a Service while its CR stays.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Deleted,
+    OfAnotherCr,
+    AtAnotherPort,
+}
+
+impl Agent {
+    fn change_service(&mut self, name: &str, fate: Fate) {
+        let before = self.directory.entry(name).unwrap().entrance;
+        let changed = match fate {
+            Fate::Deleted => self.directory.remove_entrance(name),
+            Fate::OfAnotherCr => self.directory.apply_entrance(Entrance {
+                cr: cr_name("another"),
+                ..Entrance::clone(&before)
+            }),
+            Fate::AtAnotherPort => self.directory.apply_entrance(Entrance {
+                target_port: free_port(),
+                ..Entrance::clone(&before)
+            }),
+        };
+        self.apply(changed);
+    }
+}
+
+async fn nobody_listens(port: u16) {
+    let gone = async {
+        while TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("nobody listens any more");
+}
+
+#[tokio::test]
+async fn a_service_that_is_lost_takes_nothing_along_that_is_open() {
+    for fate in [Fate::Deleted, Fate::OfAnotherCr, Fate::AtAnotherPort] {
+        let mut agent = Agent::new();
+        agent.destination("db", &tcp_to(echo().await));
+        let port = agent.cr("my-db", "db", Scope::ClusterWide, Speaks::Tcp);
+        let mut own = connect(SHOP, port).await;
+        let mut foreign = connect(BANK, port).await;
+        for stream in [&mut own, &mut foreign] {
+            say(stream, "hello").await;
+            hear(stream, "hello").await;
+        }
+        agent.change_service("my-db", fate);
+        nobody_listens(port).await;
+        for stream in [&mut own, &mut foreign] {
+            say(stream, "still here").await;
+            hear(stream, "still here").await;
+        }
+        agent.change_cr("my-db", "db", Scope::Namespaced);
+        assert_eq!(rest(&mut foreign).await, None, "{fate:?}: it has lost its right");
+        say(&mut own, "again").await;
+        hear(&mut own, "again").await;
+        agent.no_cr("my-db");
+        assert_eq!(rest(&mut own).await, None, "{fate:?}: the CR is gone");
+        assert!(agent.entries.retired.is_empty(), "{fate:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_kept_of_a_lost_service_once_its_connections_have_ended() {
+    let mut agent = Agent::new();
+    agent.destination("db", &tcp_to(echo().await));
+    let port = agent.cr("my-db", "db", Scope::Namespaced, Speaks::Tcp);
+    let mut stream = connect(SHOP, port).await;
+    say(&mut stream, "hello").await;
+    hear(&mut stream, "hello").await;
+    agent.change_service("my-db", Fate::Deleted);
+    stream.shutdown().await.unwrap();
+    assert_eq!(rest(&mut stream).await.as_deref(), Some(""));
+    let forgotten = async {
+        while !agent.entries.retired.is_empty() {
+            tokio::task::yield_now().await;
+            agent.entries.rest();
+        }
+    };
+    timeout(PATIENCE, forgotten).await.expect("its end is noticed");
+}
+
 #[tokio::test]
 async fn a_destination_that_goes_takes_its_tcp_connections_along() {
     let mut agent = Agent::new();
@@ -448,12 +532,7 @@ async fn a_destination_that_goes_takes_its_tcp_connections_along() {
     stream.read_u8().await.unwrap();
     agent.no_cr("my-db");
     assert_eq!(rest(&mut stream).await, None);
-    let gone = async {
-        while TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(PATIENCE, gone).await.expect("nobody listens any more");
+    nobody_listens(port).await;
     assert!(agent.entries.open.is_empty());
 }
 
@@ -885,8 +964,7 @@ async fn a_service_that_is_deleted_and_made_again_is_served_again() {
     let port = agent.cr("my-dest", "backend", Scope::Namespaced, Speaks::Http);
     assert!(ask(SHOP, port, "").await.unwrap().ends_with("backend"));
     let entrance = agent.directory.entry("my-dest").unwrap().entrance;
-    let gone = agent.directory.remove_entrance("my-dest");
-    agent.apply(gone);
+    agent.change_service("my-dest", Fate::Deleted);
     let again = agent.directory.apply_entrance(Entrance::clone(&entrance));
     agent.apply(again);
     agent.retried().await;
