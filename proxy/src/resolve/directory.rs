@@ -366,7 +366,7 @@ impl Directory {
 
     /// What the list has not mentioned is gone.
     pub fn end_entrances(&mut self) -> Changed {
-        let gone = self.entrances.unconfirmed();
+        let gone = self.entrances.end_list();
         gone.iter()
             .flat_map(|service| self.remove_entrance(service))
             .collect()
@@ -377,7 +377,7 @@ impl Directory {
     }
 
     pub fn end_crs(&mut self) -> Changed {
-        let gone = self.crs.unconfirmed();
+        let gone = self.crs.end_list();
         gone.iter().flat_map(|name| self.remove_cr(name)).collect()
     }
 
@@ -401,6 +401,8 @@ struct Listed<K, V> {
     known: HashMap<K, V>,
     /// What a list that is under way has not mentioned yet.
     unconfirmed: Option<HashSet<K>>,
+    /// There was a complete list once.
+    complete: bool,
 }
 
 impl<K, V> Default for Listed<K, V> {
@@ -408,6 +410,7 @@ impl<K, V> Default for Listed<K, V> {
         Self {
             known: HashMap::new(),
             unconfirmed: None,
+            complete: false,
         }
     }
 }
@@ -428,9 +431,10 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Listed<K, V> {
         Some(self.known.insert(key, value))
     }
 
-    /// Whether it was not known. It has to be confirmed by a list that is under way.
+    /// Whether it was not known. It has to be confirmed by the first list: after that there is
+    /// nothing that could take it away again.
     fn restore(&mut self, key: K, value: V) -> bool {
-        if self.known.contains_key(&key) {
+        if self.complete || self.known.contains_key(&key) {
             return false;
         }
         if let Some(unconfirmed) = &mut self.unconfirmed {
@@ -451,7 +455,8 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Listed<K, V> {
         self.unconfirmed = Some(self.known.keys().cloned().collect());
     }
 
-    fn unconfirmed(&mut self) -> HashSet<K> {
+    fn end_list(&mut self) -> HashSet<K> {
+        self.complete = true;
         self.unconfirmed.take().unwrap_or_default()
     }
 }

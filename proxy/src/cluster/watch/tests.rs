@@ -376,6 +376,21 @@ async fn a_denial_says_how_old_what_is_known_may_be() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_counts_also_if_it_is_a_refusal() {
+    const A_WHILE: Duration = Duration::from_secs(10);
+    let mut fixture = Fixture::new();
+    let mut call = fixture.api.list().await;
+    for (code, is_there) in [(503, false), (429, true), (404, true), (500, false)] {
+        tokio::time::sleep(A_WHILE).await;
+        call.fail(code);
+        call = fixture.api.list().await;
+        let report = fixture.report();
+        assert!(report.answered && !report.synced, "{code}");
+        assert_eq!(report.since_answer < A_WHILE, is_there, "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_watch_that_is_given_up_is_not_told_of_any_more() {
     let (fixture, _stream) = Fixture::watching(&[]).await;
     let query = Query::<Metadata<ConfigMap>>::new(Api::all(fixture.api.client()), "more");

@@ -254,6 +254,20 @@ fn what_is_restored_has_to_be_confirmed_and_replaces_nothing() {
 }
 
 #[test]
+fn what_was_listed_is_not_added_to_from_a_memory() {
+    let mut directory = directory();
+    directory.begin_entrances();
+    directory.end_entrances();
+    directory.begin_crs();
+    directory.restore(vec![entrance("a", ("shop", "a"))], vec![cr("shop", "a")]);
+    assert_eq!(directory.entrances().count(), 0, "a has been deleted meanwhile");
+    assert_eq!(directory.crs().count(), 1, "they are not listed yet");
+    directory.end_crs();
+    directory.restore(vec![], vec![cr("shop", "a")]);
+    assert_eq!(directory.crs().count(), 0);
+}
+
+#[test]
 fn the_essence_of_a_cr_is_enough_to_check_it() {
     let mut original = resource("shop", "a");
     original.metadata.annotations = Some([(labels::TENANT_SUBDOMAINS.to_owned(), "[]".to_owned())].into());
