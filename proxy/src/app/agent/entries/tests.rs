@@ -142,6 +142,7 @@ impl Agent {
         };
         agent.secrets.init("tp");
         agent.secrets.init_done("tp");
+        agent.own.restore(&own_pod("agent-1", false), "agent-1");
         agent.pod(1, "shop", SHOP);
         agent.pod(2, "bank", BANK);
         agent
@@ -249,6 +250,15 @@ impl Agent {
         of.into_iter()
             .map(|one| (one.refusal.caller, one.refusal.reason.as_str()))
             .collect()
+    }
+}
+
+/// What is remembered of the pod that the agent is in.
+fn own_pod(pod: &str, meshed: bool) -> Own {
+    Own {
+        pod: pod.to_owned(),
+        meshed,
+        endpoint: false,
     }
 }
 
@@ -1018,17 +1028,11 @@ async fn in_a_mesh_nothing_is_known_of_what_comes_from_loopback() {
     let mut agent = Agent::new();
     agent.destination("backend", &http_to(web("backend").await));
     let port = agent.cr("my-dest", "backend", Scope::Namespaced, Speaks::Http);
-    let remembered = |pod: &str, meshed| Own {
-        pod: pod.to_owned(),
-        meshed,
-        endpoint: false,
-    };
-    agent.own.restore(&remembered("agent-1", false), "agent-1");
     assert!(ask(PORT_FORWARD, port, "").await.unwrap().ends_with("backend"));
-    agent.own.restore(&remembered("agent-1", true), "agent-1");
+    agent.own.restore(&own_pod("agent-1", true), "agent-1");
     assert_eq!(ask(PORT_FORWARD, port, "").await, None);
     assert!(ask(SHOP, port, "").await.unwrap().ends_with("backend"));
-    agent.own.restore(&remembered("another", false), "agent-1");
+    agent.own.restore(&own_pod("another", false), "agent-1");
     assert_eq!(
         ask(PORT_FORWARD, port, "").await,
         None,
