@@ -60,6 +60,10 @@ fn every_request() -> impl Iterator<Item = gateway::Error> {
         G::FragmentLevelWithoutName,
         G::ChainWithLevel,
         G::ChainVariableWithoutName(HeaderName::from_static("x-chain-var-foo")),
+        G::ClientAssertionTwice,
+        G::ClientAssertionMissing,
+        G::ClientAssertionTypeMissing,
+        G::TokenServiceTenant,
         G::NotSupported(HeaderName::from_static("x-chain-name")),
     ]
     .into_iter()

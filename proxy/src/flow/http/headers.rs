@@ -14,7 +14,8 @@ use smallvec::SmallVec;
 use crate::credentials::Injection;
 use crate::error::Exchange;
 use crate::error::render::{REQUEST_ID, is_error_field};
-use crate::resolve::destination::HttpDestination;
+use crate::resolve::destination::{Authentication, HttpDestination};
+use crate::resolve::{self, gateway};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
@@ -22,6 +23,8 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 pub(super) struct Rules {
     host: HeaderValue,
     added: Vec<Added>,
+    /// The proxy fetches a token for the request.
+    needs_token: bool,
 }
 
 struct Added {
@@ -64,7 +67,22 @@ impl Rules {
                 None => {}
             }
         }
-        Self { host, added }
+        Self {
+            host,
+            added,
+            needs_token: matches!(
+                destination.authentication,
+                Authentication::OAuth2ClientCredentials(_) | Authentication::OAuth2Password { .. }
+            ),
+        }
+    }
+
+    /// Refuses fields that this destination cannot follow.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), resolve::Error> {
+        if self.needs_token {
+            gateway::check_token_request(headers)?;
+        }
+        Ok(())
     }
 
     pub(super) fn host(&self) -> &HeaderValue {

@@ -825,6 +825,47 @@ async fn a_gateway_leads_to_the_destination_that_a_request_names() {
     assert!(!agent.scraped().contains("three"));
 }
 
+/// Nobody is asked for a token, least of all in the name of somebody else.
+#[tokio::test]
+async fn a_request_does_not_decide_how_a_token_is_fetched_for_it() {
+    let mut agent = Agent::new();
+    agent.destination("backend", &http_to(web("backend").await));
+    let mut oauth2 = http_to(web("oauth2").await).to_vec();
+    oauth2.extend([
+        ("Authentication", "OAuth2ClientCredentials".into()),
+        ("tokenServiceURL", "http://tokens.example:1/token".into()),
+        ("clientId", "client".into()),
+        ("clientSecret", "secret".into()),
+    ]);
+    agent.destination("oauth2", &oauth2);
+    let plain = agent.cr("plain", "backend", Scope::Namespaced, Speaks::Http);
+    let port = agent.cr("my-dest", "oauth2", Scope::Namespaced, Speaks::Http);
+    let gateway = agent.cr("gateway", "*", Scope::Namespaced, Speaks::Http);
+    for (fields, message) in [
+        (
+            "X-Token-Service-Tenant: acme\r\n",
+            "'tokenServiceURLType' property in the destination is of type Dedicated.",
+        ),
+        (
+            "X-Client-Assertion: a\r\nX-Client-Assertion-Type: b\r\n",
+            "'x-client-assertion' header is not supported by Destination service instance 'secrets'.",
+        ),
+    ] {
+        let by_gateway = format!("X-Destination-Name: oauth2\r\n{fields}");
+        for (port, fields) in [(port, fields), (gateway, &by_gateway)] {
+            let answer = ask(SHOP, port, fields).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 400"), "{fields}: {answer}");
+            assert!(answer.contains(message), "{fields}: {answer}");
+        }
+        assert!(
+            ask(SHOP, plain, fields).await.unwrap().ends_with("backend"),
+            "no token is fetched"
+        );
+    }
+    let incomplete = ask(SHOP, plain, "X-Client-Assertion: a\r\n").await.unwrap();
+    assert!(incomplete.starts_with("HTTP/1.1 400"), "{incomplete}");
+}
+
 #[tokio::test]
 async fn what_is_not_supported_is_said_with_every_request() {
     let mut agent = Agent::new();
