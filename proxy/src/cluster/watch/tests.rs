@@ -210,6 +210,21 @@ async fn a_server_in_trouble_is_asked_again_at_most_ten_seconds_later() {
     fixture.assert_counted("503", 20);
 }
 
+/// What is up again answers at first that it is not ready.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_rejects_the_first_request_after_an_outage_is_asked_again_soon() {
+    let mut fixture = Fixture::new();
+    for _ in 0..10 {
+        drop(fixture.api.list().await);
+    }
+    let back = Instant::now();
+    fixture.api.list().await.fail(503);
+    fixture.api.list().await.page(&[], "10", "");
+    fixture.api.watch("10").await;
+    assert!(back.elapsed() < Duration::from_secs(5), "{:?}", back.elapsed());
+    fixture.assert_counted("connection", 10);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_asks_for_a_pause_gets_it() {
     let mut fixture = Fixture::new();
@@ -412,7 +427,7 @@ async fn access_denied_for_long_is_not_ready_until_it_is_granted() {
     let feeding = tokio::spawn(fixture.watches.feed(&readiness, SILENT));
     stream.error(403).await;
     let begin = Instant::now();
-    // Pauses are up to eight seconds, and after thirty it counts.
+    // Pauses are up to four seconds, and after thirty it counts.
     while begin.elapsed() < Duration::from_secs(20) {
         fixture.api.watch("10").await.fail(401);
         tokio::time::sleep(Duration::from_millis(1)).await;
