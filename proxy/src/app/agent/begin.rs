@@ -138,6 +138,7 @@ mod tests {
             synced: false,
             answered,
             denied: false,
+            dispensed: false,
             since_event: silent,
             since_answer: silent,
             error: None,

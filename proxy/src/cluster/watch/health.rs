@@ -109,6 +109,8 @@ pub struct Report {
     pub answered: bool,
     /// Whether the last answer was 401 or 403, and somebody needs what is watched.
     pub denied: bool,
+    /// Whether it is done without, since access is denied.
+    pub dispensed: bool,
     pub since_event: Duration,
     /// The same, where a refusal counts as well: whoever gives it is there, and works.
     pub since_answer: Duration,
@@ -209,6 +211,11 @@ impl Watches {
         self.healths().iter().map(Health::report).collect()
     }
 
+    /// Those that somebody relies on: of what is done without nothing is heard for ever.
+    pub fn relied_on(&self) -> impl Iterator<Item = Report> {
+        self.reports().into_iter().filter(|report| !report.dispensed)
+    }
+
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "watch_errors",
@@ -260,7 +267,7 @@ impl Collector for Watches {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         // Several watches may be on the same resource, in different namespaces.
         let mut ages = BTreeMap::<&str, f64>::new();
-        for report in self.reports() {
+        for report in self.relied_on() {
             let age = ages.entry(report.resource).or_default();
             *age = age.max(report.since_event.as_secs_f64());
         }
@@ -298,6 +305,7 @@ impl Health {
             synced: state.synced,
             answered: state.answered,
             denied: state.denied_since.is_some() && !state.dispensed,
+            dispensed: state.dispensed,
             since_event: state.heard.elapsed(),
             since_answer: answered.elapsed(),
             error: state.error.clone(),

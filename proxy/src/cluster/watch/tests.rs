@@ -491,8 +491,12 @@ async fn what_can_be_done_without_is_gone_while_access_is_denied_and_nothing_wai
         assert!(begin.elapsed() < Duration::from_secs(45) || readiness.is_ready());
     }
     assert_eq!(fixture.report().error.as_deref(), Some("for a test"));
+    assert_eq!(fixture.watches.relied_on().count(), 0, "its silence says nothing");
+    let age = r#"watch_seconds_since_event{resource="things"}"#;
+    assert!(!fixture.metrics().contains(age));
     fixture.api.list().await.page(&[object("a", "u1")], "20", "");
     fixture.api.watch("20").await.stream();
+    assert!(fixture.metrics().contains(age));
     assert_eq!(fixture.take_changes(), ["ns/a: - -> u1"]);
     assert_eq!(fixture.report().error, None);
     feeding.abort();
