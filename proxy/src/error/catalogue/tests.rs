@@ -135,6 +135,7 @@ fn every_exchange() -> impl Iterator<Item = Exchange> {
         Exchange::Unusable(std::sync::Arc::new(std::fmt::Error)),
         Exchange::MethodNotAllowed,
         Exchange::RepeatedHeaders(vec![http::HeaderName::from_static("x-tenant-id")]),
+        Exchange::Overloaded,
         Exchange::InvalidRequestTarget,
         Exchange::RequestBody(hyper_error()),
         Exchange::NotAnswering(Duration::from_secs(30)),

@@ -780,6 +780,46 @@ async fn a_connection_over_a_limit_is_remembered_for_its_resource() {
 }
 
 #[tokio::test]
+async fn http_over_a_limit_is_told_to_come_again() {
+    let mut agent = Agent::within(LimitsConfig {
+        per_source: 1,
+        ..LimitsConfig::default()
+    });
+    agent.destination("backend", &http_to(web("backend").await));
+    let port = agent.cr("my-dest", "backend", Scope::Namespaced, Speaks::Http);
+    let mut first = connect(SHOP, port).await;
+    say(&mut first, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    hear(&mut first, "HTTP/1.1 200 OK\r\n").await;
+    let mut second = connect(SHOP, port).await;
+    let mut answer = Vec::new();
+    let mut buffer = [0; 1024];
+    while let Ok(read @ 1..) = timeout(PATIENCE, second.read(&mut buffer)).await.expect("an end") {
+        answer.extend_from_slice(&buffer[..read]);
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"),
+        "{answer}"
+    );
+    for field in [
+        "retry-after: 1",
+        "connection: close",
+        "x-error-origin: Transparent Proxy",
+        "x-request-id: ",
+    ] {
+        assert!(head.contains(field), "{field}: {answer}");
+    }
+    assert!(
+        head.ends_with(&format!("content-length: {}", body.len())),
+        "{answer}"
+    );
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["error"]["status"], 503);
+    assert_eq!(agent.refusals("my-dest"), [("shop/app".to_owned(), "per_source")]);
+}
+
+#[tokio::test]
 async fn a_gateway_leads_to_the_destination_that_a_request_names() {
     let mut agent = Agent::new();
     agent.destination("one", &http_to(web("one").await));
