@@ -19,7 +19,7 @@ use crate::api::destination::Scope;
 use crate::api::destination::{AccessControl, DestinationRef, DestinationSpec};
 use crate::api::labels;
 use crate::app::agent::all_pods::AllPods;
-use crate::app::agent::callers::Callers;
+use crate::app::agent::callers::{Callers, Trace, Wanted};
 use crate::app::agent::feeds::OwnPod;
 use crate::app::agent::pod_table::PodTable;
 use crate::app::agent::refusals::RefusalLog;
@@ -421,6 +421,21 @@ async fn a_pod_that_is_known_in_a_moment_is_waited_for() {
     rest(&mut stream).await.expect("others are not kept waiting");
     agent.pod(3, "shop", STRANGER);
     assert!(asking.await.unwrap().expect("no reset").ends_with("backend"));
+}
+
+/// Nobody had to be known when it was accepted, and somebody has to be when it is decided.
+#[tokio::test]
+async fn who_comes_in_while_the_scope_gets_narrower_is_waited_for() {
+    let mut agent = Agent::new();
+    agent.cr("my-db", "db", Scope::Namespaced, Speaks::Tcp);
+    let way = agent.entries.board().way("my-db").unwrap().unwrap();
+    let gate = Arc::clone(&agent.entries.common.gate);
+    let trace = Trace::Source(STRANGER.parse().unwrap());
+    let asking = tokio::spawn(async move { gate.admit(trace, Wanted::AtHand, &way).await });
+    tokio::task::yield_now().await;
+    agent.pod(3, "shop", STRANGER);
+    let (caller, admitted) = asking.await.unwrap();
+    assert!(admitted.is_ok(), "{caller}");
 }
 
 #[tokio::test]
