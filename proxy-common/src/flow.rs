@@ -14,7 +14,8 @@ pub struct Origin {
     pub address: Endpoint,
     /// `address` has 20 bytes; the words that follow want a multiple of 8.
     padding: u32,
-    /// Inode of the cgroup v2 directory of the calling task.
+    /// Inode of a cgroup v2 directory: that of the caller's pod, if the hook had to know the pod and
+    /// did, else that of the calling task.
     pub cgroup: u64,
     /// `SO_NETNS_COOKIE` of the caller's network namespace.
     pub netns: u64,

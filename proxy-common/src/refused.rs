@@ -7,7 +7,7 @@ use crate::verdict::Refusal;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Refused {
-    /// Inode of the cgroup v2 directory of the calling task.
+    /// As in [`Origin`](crate::Origin).
     pub cgroup: u64,
     /// `CLOCK_MONOTONIC` at the connect call, in nanoseconds.
     pub at: u64,

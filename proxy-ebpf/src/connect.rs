@@ -1,6 +1,7 @@
 //! connect4, connect6: (virtual IP, port) → the proxy.
 
 use aya_ebpf::EbpfContext;
+use core::cell::Cell;
 use core::net::Ipv6Addr;
 
 use aya_ebpf::bindings::bpf_sock;
@@ -60,18 +61,17 @@ fn decide(context: &SockAddrContext, address: Endpoint) -> Result<Option<Endpoin
         transport: call.transport(),
     };
     count(Counter::Seen);
-    match verdict(
-        &attempt,
-        &KernelMaps {
-            socket: call.socket(),
-        },
-    ) {
+    let maps = KernelMaps {
+        socket: call.socket(),
+        pod: Cell::new(0),
+    };
+    match verdict(&attempt, &maps) {
         Verdict::Pass => Ok(None),
         Verdict::Exempt => {
             count(Counter::Exempt);
             Ok(None)
         }
-        Verdict::Redirect(target) => redirect(context, address, target).map(Some),
+        Verdict::Redirect(target) => redirect(context, address, target, maps.cgroup()).map(Some),
         Verdict::Refuse(reason) => {
             let counter = match reason {
                 Refusal::Port => Counter::RefusedPort,
@@ -79,7 +79,7 @@ fn decide(context: &SockAddrContext, address: Endpoint) -> Result<Option<Endpoin
                 Refusal::Scope => Counter::RefusedScope,
             };
             count_for(&address.ip, counter);
-            report(address, reason);
+            report(address, reason, maps.cgroup());
             if tells() {
                 debug!(
                     context,
@@ -94,8 +94,13 @@ fn decide(context: &SockAddrContext, address: Endpoint) -> Result<Option<Endpoin
 }
 
 #[inline(always)]
-fn redirect(context: &SockAddrContext, address: Endpoint, target: Endpoint) -> Result<Endpoint, i32> {
-    let wanted = Wanted::new(origin(context, address), target);
+fn redirect(
+    context: &SockAddrContext,
+    address: Endpoint,
+    target: Endpoint,
+    cgroup: u64,
+) -> Result<Endpoint, i32> {
+    let wanted = Wanted::new(origin(context, address, cgroup), target);
     // SAFETY: the socket of the context, a record on the stack.
     if !unsafe { maps::store(&WANTED, Call::new(context).socket(), &wanted) } {
         count_for(&address.ip, Counter::RefusedMemory);
@@ -116,26 +121,20 @@ fn redirect(context: &SockAddrContext, address: Endpoint, target: Endpoint) -> R
 }
 
 #[inline(always)]
-fn origin(context: &SockAddrContext, address: Endpoint) -> Origin {
+fn origin(context: &SockAddrContext, address: Endpoint, cgroup: u64) -> Origin {
     // SAFETY: helpers without arguments, or with the context as it was given to us.
-    let (cgroup, netns, now) = unsafe {
-        (
-            bpf_get_current_cgroup_id(),
-            bpf_get_netns_cookie(context.as_ptr()),
-            bpf_ktime_get_ns(),
-        )
-    };
+    let (netns, now) = unsafe { (bpf_get_netns_cookie(context.as_ptr()), bpf_ktime_get_ns()) };
     Origin::new(address, cgroup, netns, now)
 }
 
 /// Tells user space, if somebody listens and there is room. Nothing depends on it.
 #[inline(always)]
-fn report(address: Endpoint, reason: Refusal) {
+fn report(address: Endpoint, reason: Refusal, cgroup: u64) {
     if REPORT_REFUSALS.load() == 0 {
         return;
     }
-    // SAFETY: helpers without arguments.
-    let (cgroup, now) = unsafe { (bpf_get_current_cgroup_id(), bpf_ktime_get_ns()) };
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
     if REFUSALS
         .output(&Refused::new(cgroup, now, address, reason), 0)
         .is_err()
@@ -162,6 +161,20 @@ fn shown(ip: &Ip) -> Ipv6Addr {
 
 struct KernelMaps {
     socket: *mut bpf_sock,
+    /// The cgroup of the caller's pod, once that was asked for and is known; else 0.
+    pod: Cell<u64>,
+}
+
+impl KernelMaps {
+    /// What tells user space who calls. It need not know all that a pod has made below its own.
+    #[inline(always)]
+    fn cgroup(&self) -> u64 {
+        match self.pod.get() {
+            // SAFETY: a helper without arguments.
+            0 => unsafe { bpf_get_current_cgroup_id() },
+            pod => pod,
+        }
+    }
 }
 
 impl Tables for KernelMaps {
@@ -195,6 +208,7 @@ impl Tables for KernelMaps {
             }
             // SAFETY: the entry is written as a whole, by user space.
             if let Some(namespace) = unsafe { CALLERS.get(cgroup) } {
+                self.pod.set(cgroup);
                 return Some(*namespace);
             }
         }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{Instrument, debug, debug_span, info, warn};
@@ -93,8 +94,13 @@ pub trait Bounds: Send + Sync {
     /// Those in force now.
     fn limits(&self) -> Arc<Limits>;
 
-    /// It is about to be reset.
+    /// It is about to be closed.
     fn refused(&self, _over: &Over<'_>) {}
+
+    /// What such a connection is told; without words it is reset.
+    fn farewell(&self) -> Option<Bytes> {
+        None
+    }
 
     /// Nothing is accepted here until there is room again.
     fn waits(&self) {}
@@ -112,7 +118,7 @@ impl Bounds for Arc<Limits> {
 ///
 /// - `TCP_NODELAY` and keepalive are set on every accepted socket (where the listener is not from
 ///   [`bind`], on those whose handshake came after this call).
-/// - A connection over a limit is reset and counted.
+/// - A connection over a limit is counted and closed at once; nothing of it is read.
 /// - Lack of descriptors or memory pauses the loop, nothing ends it but the drain.
 pub async fn serve<B, H, F>(listener: TcpListener, bounds: B, drain: DrainWatch, handler: H)
 where
@@ -193,14 +199,14 @@ where
     let permit = match bounds.limits().admit(peer.ip()) {
         Ok(permit) => permit,
         Err(limit) => {
-            debug!(conn_id = id, client.addr = %peer, %limit, "connection over the limit is reset");
+            debug!(conn_id = id, client.addr = %peer, %limit, "connection over the limit is closed");
             bounds.refused(&Over {
                 id,
                 stream: &stream,
                 peer,
                 limit,
             });
-            reset(stream);
+            dismiss(stream, bounds.farewell());
             return;
         }
     };
@@ -215,6 +221,20 @@ where
         permit,
     };
     tokio::spawn(handler(accepted).instrument(span));
+}
+
+/// Closes a connection after these words. They go into an empty socket, so there is room for them.
+///
+/// What the peer has sent is not read, so Linux follows them by a reset (RFC 2525, section 2.17); a peer
+/// reads first what came before.
+fn dismiss(stream: TcpStream, words: Option<Bytes>) {
+    let Some(words) = words else {
+        return reset(stream);
+    };
+    match SockRef::from(&stream).send(&words) {
+        Ok(sent) if sent == words.len() => drop(stream),
+        _ => reset(stream),
+    }
 }
 
 /// Closes a connection so that the peer sees a reset.

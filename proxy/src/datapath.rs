@@ -179,6 +179,11 @@ impl Datapath {
         !self.connect_links.is_empty()
     }
 
+    /// Whether IPv6 sockets are redirected as well.
+    pub fn hooks_ipv6(&self) -> bool {
+        self.options.ipv6
+    }
+
     pub fn virtual_ips(&self) -> VirtualIps {
         self.virtual_ips.clone()
     }

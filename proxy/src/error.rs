@@ -71,6 +71,9 @@ pub enum Exchange {
     NotAnswering(Duration),
     #[error("the target's answer is not valid HTTP")]
     InvalidResponse(#[source] hyper::Error),
+    /// A connection over a limit, whatever its requests would have been.
+    #[error("there is no room for another connection")]
+    Overloaded,
     #[error("the target closed the connection before it answered")]
     ClosedBeforeResponse(#[source] Option<hyper::Error>),
 }

@@ -148,7 +148,7 @@ impl Limits {
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "connections_refused",
-            "Connections reset because of a limit",
+            "Connections closed at once because of a limit",
             self.refused.clone(),
         );
         registry.register(

@@ -47,7 +47,7 @@ fn foreign(cgroup: &Path) -> Option<PathBuf> {
 impl Hook {
     /// Not attached yet.
     pub(super) fn new(datapath: Datapath, cgroup: PathBuf) -> Self {
-        let test = SelfTest::new(datapath.virtual_ips(), foreign(&cgroup));
+        let test = SelfTest::new(&datapath, foreign(&cgroup));
         Self {
             datapath,
             cgroup,

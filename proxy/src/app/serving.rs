@@ -6,9 +6,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tracing::warn;
 
-use crate::accept::{self, Accepted, Bounds};
+use crate::accept::{self, Accepted, Bounds, Limits, Over};
 use crate::datapath::{NamespaceNumber, VirtualIpError, VirtualIps};
 use crate::flow::Endpoint;
 use crate::lifecycle::drain::Drain;
@@ -21,6 +22,30 @@ pub(super) struct Served {
     drain: Drain,
     /// In the kernel's table.
     routes: BTreeSet<Route>,
+}
+
+/// Limits of a listener that says in its own words that they are reached.
+struct Polite<B> {
+    bounds: B,
+    endpoint: Arc<Endpoint>,
+}
+
+impl<B: Bounds> Bounds for Polite<B> {
+    fn limits(&self) -> Arc<Limits> {
+        self.bounds.limits()
+    }
+
+    fn refused(&self, over: &Over<'_>) {
+        self.bounds.refused(over);
+    }
+
+    fn farewell(&self) -> Option<Bytes> {
+        self.endpoint.farewell()
+    }
+
+    fn waits(&self) {
+        self.bounds.waits();
+    }
 }
 
 /// A virtual address and where connections to it go instead.
@@ -54,6 +79,10 @@ impl Served {
             endpoint,
             routes: BTreeSet::new(),
             drain,
+        };
+        let bounds = Polite {
+            bounds,
+            endpoint: Arc::clone(&served.endpoint),
         };
         supervisor.spawn(accept::serve(listener, bounds, served.drain.watch(), handler));
         Ok(served)
@@ -95,10 +124,26 @@ impl Served {
 
     /// Nothing new is accepted; streams end at once, HTTP after the answers that are on their way.
     pub(super) fn close(&self, table: Option<&VirtualIps>) {
+        self.retire(table);
+        self.revoke();
+    }
+
+    /// Nothing new is accepted; streams go on, HTTP ends after the answers that are on their way.
+    pub(super) fn retire(&self, table: Option<&VirtualIps>) {
         if let Some(table) = table {
             self.routes.iter().for_each(|route| withdraw(table, route));
         }
+        self.drain.start();
+    }
+
+    /// Streams end at once.
+    pub(super) fn revoke(&self) {
         self.drain.revoke();
+    }
+
+    /// Whether nobody is connected any more, or may be.
+    pub(super) fn is_over(&self) -> bool {
+        self.drain.held() == 0 || self.drain.signal().is_revoked()
     }
 }
 

@@ -74,8 +74,9 @@ const IDLE: Duration = Duration::from_secs(150);
 /// First pause after a failure; it doubles.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Longest pause: how long it takes at most to notice that the API server is back.
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// Longest pause: how long it takes at most to notice that the API server is back. One that starts
+/// rejects some requests, so there has to be time for more than one attempt within ten seconds.
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
 /// So many objects are in memory at once while they are listed, as parsed and as text.
 const PAGE: u32 = 250;
@@ -148,6 +149,7 @@ where
         let watching = Watching {
             health,
             backoff: Backoff::new(PAUSE, LONGEST_PAUSE),
+            away: false,
             query: self,
             sink,
         };
@@ -160,6 +162,8 @@ struct Watching<K, S> {
     sink: S,
     health: Health,
     backoff: Backoff,
+    /// The last attempt got no answer.
+    away: bool,
 }
 
 /// Why a watch, or the list before it, ended.
@@ -316,6 +320,11 @@ where
                 error.retry_after()
             }
         };
+        let is_away = matches!(end, End::Failed(Code::Connection | Code::Timeout, _));
+        if std::mem::replace(&mut self.away, is_away) && !is_away {
+            // The outage is over, and what the server rejects while it starts it soon takes.
+            self.backoff.reset();
+        }
         let pause = match end {
             // What is in good order once is not when it happens again and again.
             End::Resume | End::Expired | End::Silent => self.backoff.next_but_first(),

@@ -16,7 +16,7 @@ use super::monotonic;
 pub struct Caller {
     /// The virtual IP and port.
     pub wanted: SocketAddr,
-    /// Inode of the caller's cgroup directory.
+    /// Inode of the caller's cgroup directory, or of its pod's if the hook had to know that.
     pub cgroup: u64,
     /// `SO_NETNS_COOKIE` of the caller's network namespace.
     pub netns: u64,

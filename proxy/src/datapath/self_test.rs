@@ -7,11 +7,12 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
@@ -19,9 +20,9 @@ use tokio::time::timeout;
 use tracing::debug;
 use uuid::Uuid;
 
-use super::NamespaceNumber;
 use super::cgroup::{self, OwnCgroup};
 use super::virtual_ips::{VirtualIpError, VirtualIps};
+use super::{Datapath, NamespaceNumber};
 
 /// The hidden sub-command that runs [`probe_main`].
 pub const PROBE_COMMAND: &str = "__probe";
@@ -55,16 +56,42 @@ pub enum SelfTestError {
 #[derive(Debug)]
 pub struct SelfTest {
     virtual_ips: VirtualIps,
+    kinds: &'static [Kind],
     cgroup: Option<PathBuf>,
     program: OsString,
+}
+
+/// Sockets that have a hook of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Ipv4,
+    /// Those that Java and others open for both families: to an IPv4 address they connect in the
+    /// notation `::ffff:a.b.c.d`.
+    Ipv6,
+}
+
+impl Kind {
+    const ALL: &[Self] = &[Self::Ipv4, Self::Ipv6];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "IPv4",
+            Self::Ipv6 => "IPv6",
+        }
+    }
 }
 
 impl SelfTest {
     /// `cgroup` is the hooked one, into which the child is moved; `None` if this process
     /// is in it itself and may not move anybody.
-    pub fn new(virtual_ips: VirtualIps, cgroup: Option<PathBuf>) -> Self {
+    pub fn new(datapath: &Datapath, cgroup: Option<PathBuf>) -> Self {
         Self {
-            virtual_ips,
+            virtual_ips: datapath.virtual_ips(),
+            kinds: if datapath.hooks_ipv6() {
+                Kind::ALL
+            } else {
+                &[Kind::Ipv4]
+            },
             cgroup,
             program: "/proc/self/exe".into(),
         }
@@ -95,7 +122,7 @@ impl SelfTest {
         let token = Uuid::new_v4().to_string();
         let (mut child, place) = self.start(secret.address, &token).await?;
         tokio::select! {
-            accepted = expect(&listener, &token) => accepted.map_err(io("accept"))?,
+            accepted = self.expect(&listener, &token) => accepted.map_err(io("accept"))?,
             said = failure(&mut child) => {
                 return Err(SelfTestError::NotRedirected { place: self.cgroup.clone(), said });
             }
@@ -131,11 +158,20 @@ impl SelfTest {
             _ => None,
         };
         let mut input = child.stdin.take().expect("it was asked for above");
+        let kinds: Vec<&str> = self.kinds.iter().map(|kind| kind.name()).collect();
         input
-            .write_all(format!("{address} {token}\n").as_bytes())
+            .write_all(format!("{address} {token} {}\n", kinds.join(" ")).as_bytes())
             .await
             .map_err(io("talk to its child"))?;
         Ok((child, place))
+    }
+
+    /// Until a connection of each kind has arrived with the token.
+    async fn expect(&self, listener: &TcpListener, token: &str) -> std::io::Result<()> {
+        for _ in self.kinds {
+            expect(listener, token).await?;
+        }
+        Ok(())
     }
 }
 
@@ -216,7 +252,8 @@ impl Drop for SecretAddress<'_> {
     }
 }
 
-/// The child: reads address and token from standard input, connects, says the token.
+/// The child: reads address, token and kinds of sockets from standard input; connects and says the
+/// token with one of each kind.
 pub fn probe_main() -> ExitCode {
     match probe() {
         Ok(()) => ExitCode::SUCCESS,
@@ -227,14 +264,39 @@ pub fn probe_main() -> ExitCode {
     }
 }
 
-fn probe() -> std::io::Result<()> {
+fn probe() -> Result<(), String> {
     let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line)?;
-    let invalid = || std::io::Error::from(std::io::ErrorKind::InvalidInput);
-    let (address, token) = line.trim_end().split_once(' ').ok_or_else(invalid)?;
-    let address = address.parse().map_err(|_malformed| invalid())?;
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.write_all(token.as_bytes())
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(|error| error.to_string())?;
+    let mut words = line.split_ascii_whitespace();
+    let (address, token) = words
+        .next()
+        .zip(words.next())
+        .ok_or("the question is too short")?;
+    let address = address.parse().map_err(|_malformed| "no address is given")?;
+    for kind in Kind::ALL.iter().filter(|kind| line.contains(kind.name())) {
+        say(token, address, *kind).map_err(|error| format!("with a socket of {}: {error}", kind.name()))?;
+    }
+    Ok(())
+}
+
+fn say(token: &str, address: SocketAddrV4, kind: Kind) -> std::io::Result<()> {
+    let (domain, address) = match kind {
+        Kind::Ipv4 => (Domain::IPV4, SocketAddr::V4(address)),
+        Kind::Ipv6 => (
+            Domain::IPV6,
+            SocketAddr::new(address.ip().to_ipv6_mapped().into(), address.port()),
+        ),
+    };
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if kind == Kind::Ipv6 {
+        // The default is the system's: net.ipv6.bindv6only.
+        socket.set_only_v6(false)?;
+    }
+    socket.connect_timeout(&address.into(), PATIENCE)?;
+    TcpStream::from(socket).write_all(token.as_bytes())
 }
 
 fn io(step: &'static str) -> impl FnOnce(std::io::Error) -> SelfTestError {

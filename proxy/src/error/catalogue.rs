@@ -379,6 +379,16 @@ fn exchange_entry(error: &Exchange) -> Entry {
             message: "The following headers: [<headers>] should be passed only once. Check your request parameters.",
             ..BAD_REQUEST
         },
+        E::Overloaded => Entry {
+            id: "overloaded",
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            message: "There are too many connections. Retry the request later.",
+            retry_after: Some(1),
+            step: "accept",
+            remedy: "Let the application use its connections again, or raise the limit.",
+            closes: true,
+            ..CONNECT_FAILED
+        },
         E::InvalidRequestTarget => Entry {
             id: "invalid_request_target",
             message: "The path of the request is not valid for destination '<name>'.",

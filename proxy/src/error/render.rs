@@ -1,7 +1,7 @@
 //! An error as an HTTP answer: the only writer of the `x-error-*` fields.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
@@ -74,6 +74,18 @@ pub fn response(error: &Error, asked: Asked<'_>) -> Response<Bytes> {
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// As it is written where nobody speaks HTTP who would do it.
+pub fn as_http1(response: &Response<Bytes>) -> Bytes {
+    let mut text = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
+    let length = HeaderValue::from(response.body().len());
+    for (name, value) in response.headers().iter().chain([(&CONTENT_LENGTH, &length)]) {
+        text.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    text.extend_from_slice(b"\r\n");
+    text.extend_from_slice(response.body());
+    text.into()
 }
 
 fn write_error_fields(headers: &mut HeaderMap, entry: &Entry, message: &str, request_id: &HeaderValue) {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use ::http::HeaderMap;
 use arc_swap::ArcSwap;
-use http::HeaderMap;
+use bytes::Bytes;
 
-use super::http::{HttpParts, Lazy, Refusal, Resolved, Selection, Unusable};
+use super::http::{self, HttpParts, Lazy, Refusal, Resolved, Selection, Unusable};
 use super::stream::{NoTcpService, TcpParts, TcpService};
 use crate::api::tenant::TenantMode;
 use crate::resolve;
@@ -112,6 +113,14 @@ impl Endpoint {
             }
             Plane::Selected(selection) => selection.rest(),
             Plane::Http(_) | Plane::Tcp(_) | Plane::NoTcp(_) => {}
+        }
+    }
+
+    /// For connections that there is no room for.
+    pub fn farewell(&self) -> Option<Bytes> {
+        match &**self.plane.load() {
+            Plane::Http(_) | Plane::Selected(_) => Some(http::overloaded(&self.label)),
+            Plane::Tcp(_) | Plane::NoTcp(_) => None,
         }
     }
 

@@ -7,6 +7,7 @@ mod exchange;
 mod headers;
 mod lazy;
 mod metrics;
+mod overload;
 mod request_id;
 mod retry;
 mod selection;
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use http::header::EXPECT;
 use http::request::Parts;
-use http::uri::{Authority, InvalidUri, Scheme};
+use http::uri::{Authority, InvalidUri, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 
@@ -28,6 +29,7 @@ pub use self::answer::Refusal;
 pub use self::body::{RequestBody, ResponseBody};
 pub use self::lazy::Lazy;
 pub use self::metrics::HttpMetrics;
+pub use self::overload::overloaded;
 pub use self::retry::Retry;
 pub use self::selection::{NotSelected, Select, Selection};
 pub use self::server::{Resolve, Resolved, serve_connection};
@@ -167,6 +169,16 @@ impl HttpService {
         Ok(response)
     }
 
+    /// Where the request goes to, unless it is one that does not go.
+    fn check(&self, parts: &Parts) -> Result<PathAndQuery, Error> {
+        if parts.method == Method::CONNECT {
+            return Err(Exchange::MethodNotAllowed.into());
+        }
+        headers::refuse_repeated(&parts.headers)?;
+        self.rules.check(&parts.headers)?;
+        Ok(self.target.join(&parts.uri)?)
+    }
+
     /// Credentials that have to be asked for first.
     async fn injection(&self) -> Result<Injection, credentials::Error> {
         let asked = self.authenticator.injection();
@@ -181,9 +193,9 @@ impl HttpService {
         request_id: &HeaderValue,
         upgrade: Option<&HeaderValue>,
     ) -> Result<(Request<RequestBody>, Injection), (Error, RequestBody)> {
-        let path = match check(&parts).and_then(|()| self.target.join(&parts.uri)) {
+        let path = match self.check(&parts) {
             Ok(path) => path,
-            Err(error) => return Err((error.into(), body)),
+            Err(error) => return Err((error, body)),
         };
         let injection = match self.authenticator.ready() {
             Some(injection) => injection,
@@ -200,13 +212,6 @@ impl HttpService {
         parts.headers = self.rules.request(parts.headers, &injection, request_id, kind);
         Ok((Request::from_parts(parts, body), injection))
     }
-}
-
-fn check(parts: &Parts) -> Result<(), Exchange> {
-    if parts.method == Method::CONNECT {
-        return Err(Exchange::MethodNotAllowed);
-    }
-    headers::refuse_repeated(&parts.headers)
 }
 
 #[cfg(test)]

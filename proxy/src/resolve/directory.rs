@@ -226,6 +226,16 @@ pub struct Entry {
     pub audience: Audience,
 }
 
+/// What a CR says about connections that are open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It has been deleted.
+    Gone,
+    /// It is there, but says nothing that is understood.
+    NotUnderstood,
+    For(Audience),
+}
+
 /// The Services and CRs that are known.
 #[derive(Debug)]
 pub struct Directory {
@@ -252,17 +262,28 @@ impl Directory {
     pub fn entry(&self, service: &str) -> Option<Entry> {
         let entrance = self.entrances.known.get(service)?;
         let cr = self.crs.known.get(&entrance.cr)?;
-        if cr.broken.is_some() {
-            return None;
-        }
-        let audience = match cr.scope(self.default_scope) {
-            Scope::ClusterWide => Audience::Cluster,
-            Scope::Namespaced => Audience::Namespace(Arc::clone(&entrance.cr.namespace)),
-        };
         Some(Entry {
             entrance: Arc::clone(entrance),
             cr: Arc::clone(cr),
-            audience,
+            audience: self.audience(cr)?,
+        })
+    }
+
+    /// Who may stay connected to what has been served of a CR, with or without a Service.
+    pub fn standing(&self, cr: &CrName) -> Standing {
+        match self.crs.known.get(cr) {
+            None => Standing::Gone,
+            Some(cr) => self.audience(cr).map_or(Standing::NotUnderstood, Standing::For),
+        }
+    }
+
+    fn audience(&self, cr: &Cr) -> Option<Audience> {
+        if cr.broken.is_some() {
+            return None;
+        }
+        Some(match cr.scope(self.default_scope) {
+            Scope::ClusterWide => Audience::Cluster,
+            Scope::Namespaced => Audience::Namespace(Arc::clone(&cr.name.namespace)),
         })
     }
 
@@ -345,7 +366,7 @@ impl Directory {
 
     /// What the list has not mentioned is gone.
     pub fn end_entrances(&mut self) -> Changed {
-        let gone = self.entrances.unconfirmed();
+        let gone = self.entrances.end_list();
         gone.iter()
             .flat_map(|service| self.remove_entrance(service))
             .collect()
@@ -356,7 +377,7 @@ impl Directory {
     }
 
     pub fn end_crs(&mut self) -> Changed {
-        let gone = self.crs.unconfirmed();
+        let gone = self.crs.end_list();
         gone.iter().flat_map(|name| self.remove_cr(name)).collect()
     }
 
@@ -380,6 +401,8 @@ struct Listed<K, V> {
     known: HashMap<K, V>,
     /// What a list that is under way has not mentioned yet.
     unconfirmed: Option<HashSet<K>>,
+    /// There was a complete list once.
+    complete: bool,
 }
 
 impl<K, V> Default for Listed<K, V> {
@@ -387,6 +410,7 @@ impl<K, V> Default for Listed<K, V> {
         Self {
             known: HashMap::new(),
             unconfirmed: None,
+            complete: false,
         }
     }
 }
@@ -407,9 +431,10 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Listed<K, V> {
         Some(self.known.insert(key, value))
     }
 
-    /// Whether it was not known. It has to be confirmed by a list that is under way.
+    /// Whether it was not known. It has to be confirmed by the first list: after that there is
+    /// nothing that could take it away again.
     fn restore(&mut self, key: K, value: V) -> bool {
-        if self.known.contains_key(&key) {
+        if self.complete || self.known.contains_key(&key) {
             return false;
         }
         if let Some(unconfirmed) = &mut self.unconfirmed {
@@ -430,7 +455,8 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Listed<K, V> {
         self.unconfirmed = Some(self.known.keys().cloned().collect());
     }
 
-    fn unconfirmed(&mut self) -> HashSet<K> {
+    fn end_list(&mut self) -> HashSet<K> {
+        self.complete = true;
         self.unconfirmed.take().unwrap_or_default()
     }
 }

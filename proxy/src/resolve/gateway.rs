@@ -17,6 +17,11 @@ static TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");
 static TENANT_SUBDOMAIN: HeaderName = HeaderName::from_static("x-tenant-subdomain");
 static CHAIN_NAME: HeaderName = HeaderName::from_static("x-chain-name");
 const CHAIN_VARIABLE: &str = "x-chain-var-";
+static TOKEN_SERVICE_TENANT: HeaderName = HeaderName::from_static("x-token-service-tenant");
+static CLIENT_ASSERTION: HeaderName = HeaderName::from_static("x-client-assertion");
+static CLIENT_ASSERTION_TYPE: HeaderName = HeaderName::from_static("x-client-assertion-type");
+static CLIENT_ASSERTION_DESTINATION: HeaderName =
+    HeaderName::from_static("x-client-assertion-destination-name");
 
 /// Longest name of a destination or fragment.
 const MAX_NAME: usize = 200;
@@ -51,6 +56,15 @@ pub enum Error {
     ChainWithLevel,
     #[error("{0}, but no chain")]
     ChainVariableWithoutName(HeaderName),
+    #[error("a client assertion, and a destination that is to give one")]
+    ClientAssertionTwice,
+    #[error("the type of a client assertion, but no assertion")]
+    ClientAssertionMissing,
+    #[error("a client assertion, but no type")]
+    ClientAssertionTypeMissing,
+    /// The destination names the token service of one tenant.
+    #[error("the token service is not chosen by the request")]
+    TokenServiceTenant,
     /// A good request for something that the source does not have.
     #[error("{0} asks for something that this source of destinations does not have")]
     NotSupported(HeaderName),
@@ -73,6 +87,7 @@ pub fn select(headers: &HeaderMap, mode: TenantMode) -> Result<DestinationName, 
     check_fragment_optional(headers)?;
     check_levels(headers, asks_for_fragment)?;
     check_chain(headers)?;
+    check_client_assertion(headers)?;
     refuse_unsupported(headers)?;
     Ok(destination)
 }
@@ -85,12 +100,26 @@ pub fn check_static(headers: &HeaderMap, mode: TenantMode) -> Result<(), Error> 
     check_tenant(headers, mode)?;
     refuse_selection(headers)?;
     check_chain(headers)?;
+    check_client_assertion(headers)?;
     refuse_unsupported(headers)
+}
+
+/// Refuses what a request cannot decide where the proxy fetches tokens: which tenant's token service it
+/// asks, and how it identifies itself there.
+pub fn check_token_request(headers: &HeaderMap) -> Result<(), Error> {
+    if value(headers, &TOKEN_SERVICE_TENANT).is_some() {
+        return Err(Error::TokenServiceTenant);
+    }
+    let mut assertion = [&CLIENT_ASSERTION, &CLIENT_ASSERTION_DESTINATION].into_iter();
+    match assertion.find(|name| value(headers, name).is_some()) {
+        Some(name) => Err(Error::NotSupported(name.clone())),
+        None => Ok(()),
+    }
 }
 
 fn selects(name: &HeaderName) -> bool {
     let name = name.as_str();
-    let prefixes = ["x-destination-", "x-fragment-", "x-chain-"];
+    let prefixes = ["x-destination-", "x-fragment-", "x-chain-", "x-client-assertion"];
     name.starts_with("x-") && prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
@@ -184,6 +213,20 @@ fn check_chain(headers: &HeaderMap) -> Result<(), Error> {
     match variables.find(|name| given(name)) {
         Some(variable) => Err(Error::ChainVariableWithoutName(variable.clone())),
         None => Ok(()),
+    }
+}
+
+/// An assertion comes with its type, or a destination gives both.
+fn check_client_assertion(headers: &HeaderMap) -> Result<(), Error> {
+    let given = |name| value(headers, name).is_some();
+    let (assertion, kind) = (given(&CLIENT_ASSERTION), given(&CLIENT_ASSERTION_TYPE));
+    if given(&CLIENT_ASSERTION_DESTINATION) && (assertion || kind) {
+        return Err(Error::ClientAssertionTwice);
+    }
+    match (assertion, kind) {
+        (true, false) => Err(Error::ClientAssertionTypeMissing),
+        (false, true) => Err(Error::ClientAssertionMissing),
+        _ => Ok(()),
     }
 }
 

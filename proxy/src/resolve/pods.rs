@@ -171,7 +171,10 @@ impl Pods {
                 }
             }
         }
-        if let Some(cgroup) = pod.cgroup_uid {
+        // A mirror that was made again has the same cgroups, and may be known before the old one is gone.
+        if let Some(cgroup) = pod.cgroup_uid
+            && self.by_cgroup.get(&cgroup) == Some(&uid)
+        {
             self.by_cgroup.remove(&cgroup);
         }
     }

@@ -85,6 +85,36 @@ async fn a_narrower_scope_ends_what_others_have_open() {
     agent.line("the end is logged", |line| line["result"] == "cut");
 }
 
+/// By hand, by mistake: whoever is connected notices nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_service_cuts_nothing_until_its_resource_is_deleted_too() {
+    if !node::privileged() {
+        return;
+    }
+    let (node, _) = node_with_destination(ApiServer::shared().await).await;
+    let shop = node.shop.clone();
+    let pod = node.pod(&shop, "app", SHOP).await;
+    node.secret("db", json!({"Type": "TCP", "Address": node.echo()}))
+        .await;
+    let entrance = node.destination("my-db", to("db"), "tcp").await;
+    let agent = node.agent("agent-no-service").start();
+    let mut stream = pod.run(|| TcpStream::connect(entrance.virtual_address)).unwrap();
+    stream.write_all(b"hello").unwrap();
+    expect(&mut stream, "hello");
+    node.no_service("my-db").await;
+    wait::until("nobody listens any more", || {
+        node.try_ask(SHOP, entrance.port).is_none()
+    });
+    agent.line("it is not redirected any more", |line| {
+        line["msg"] == "destination is not served any more"
+    });
+    stream.write_all(b"still here").unwrap();
+    expect(&mut stream, "still here");
+    node.no_cr("my-db").await;
+    let ended = stream.read(&mut [0]).unwrap_err();
+    assert_eq!(ended.kind(), ErrorKind::ConnectionReset);
+}
+
 /// The port of a Service is a matter of the kernel's table alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_port_of_the_service_cuts_nothing() {

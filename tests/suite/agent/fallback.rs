@@ -175,7 +175,8 @@ async fn connections_over_the_limit_of_one_pod_are_counted() {
     let mut first = node.connect(SHOP, entrance.port);
     first.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     expect(&mut first, "HTTP/1.1 200 OK");
-    assert_eq!(node.ask(SHOP, entrance.port, ""), "");
+    let answer = node.ask(SHOP, entrance.port, "");
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     let sample = r#"tp_connections_refused_total{limit="per_source"}"#;
     assert_eq!(agent.metric(9494, sample), Some(1.0));
 }

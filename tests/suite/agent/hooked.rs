@@ -364,7 +364,7 @@ async fn a_virtual_ip_that_changes_hands_leads_to_its_new_owner() {
     node.way.expire_streams();
     node.way.release();
     agent.line("the old one is gone", |line| {
-        line["msg"] == "destination is gone" && line["service"] == "z-dest"
+        line["msg"] == "destination is not served any more" && line["service"] == "z-dest"
     });
     wait::until("the new one is served", || ask().ends_with("hello"));
     let report = agent.explain(&format!("{shop}/a-dest"));

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use tracing_subscriber::layer::SubscriberExt;
 
-use transparent_proxy::datapath::foreign::programs_on;
+use transparent_proxy::datapath::foreign::testing::RefuseEverything;
+use transparent_proxy::datapath::foreign::{Hook, Mode, programs_on};
 use transparent_proxy::datapath::self_test::{SelfTest, SelfTestError};
 use transparent_proxy::datapath::{Datapath, Options};
 
@@ -98,7 +99,7 @@ pub(super) fn assert_child_succeeds(launcher: &mut Command, test: &str) {
 }
 
 fn prove(datapath: &Datapath, node: &Pod, cgroup: Option<PathBuf>) -> Result<(), SelfTestError> {
-    let test = SelfTest::new(datapath.virtual_ips(), cgroup).with_program(binary::path());
+    let test = SelfTest::new(datapath, cgroup).with_program(binary::path());
     node.block_on(test.run_once())
 }
 
@@ -121,6 +122,27 @@ fn the_self_test_passes_while_the_hook_works() {
     let cgroup = hooked_cgroup(&mut datapath);
     let node = lonely_node();
     for _ in 0..3 {
+        prove(&datapath, &node, Some(cgroup.path().to_owned())).unwrap();
+    }
+}
+
+/// Java opens IPv6 sockets for all addresses, so what keeps connect6 from working keeps it away.
+#[test]
+fn the_self_test_tries_each_kind_of_socket_that_is_hooked() {
+    if !node::privileged() {
+        return;
+    }
+    let mut datapath = load(false);
+    let cgroup = hooked_cgroup(&mut datapath);
+    let node = lonely_node();
+    for (hook, name) in [(Hook::Connect4, "IPv4"), (Hook::Connect6, "IPv6")] {
+        let foreign = RefuseEverything::attach_to(hook, cgroup.path(), Mode::Multi).unwrap();
+        let error = prove(&datapath, &node, Some(cgroup.path().to_owned())).unwrap_err();
+        assert!(
+            matches!(&error, SelfTestError::NotRedirected { said, .. } if said.contains(name)),
+            "{error}"
+        );
+        drop(foreign);
         prove(&datapath, &node, Some(cgroup.path().to_owned())).unwrap();
     }
 }

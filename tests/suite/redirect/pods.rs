@@ -200,7 +200,7 @@ fn the_agent_attaches_and_proves_itself() {
     assert!(holds_this_process(&point.path), "it is hooked by birth");
     let mut datapath = load(true);
     datapath.attach(&point.path).unwrap();
-    let test = SelfTest::new(datapath.virtual_ips(), None).with_program(binary::path());
+    let test = SelfTest::new(&datapath, None).with_program(binary::path());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

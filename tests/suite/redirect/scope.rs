@@ -36,6 +36,7 @@ struct Scoped {
 impl Scoped {
     fn new() -> Self {
         let mut hooked = Hooked::with(Options {
+            origin_record: true,
             refusal_record: true,
             ..Options::default()
         });
@@ -171,6 +172,28 @@ fn all_that_is_below_the_cgroup_of_a_pod_is_of_its_namespace() {
             check();
         }
     }
+}
+
+/// A pod may make more cgroups than user space looks at.
+#[test]
+fn who_calls_from_below_the_cgroup_of_a_pod_is_told_by_that() {
+    if !node::privileged() {
+        return;
+    }
+    let mut scoped = Scoped::new();
+    let nested = |pod: &Pod| Pod::new(pod.namespace.clone(), pod.cgroup.child("container"));
+    let [ours, theirs, unknown] = [&scoped.ours, &scoped.theirs, &scoped.unknown].map(nested);
+    let origins = scoped.hooked.datapath.origins();
+    for (caller, told) in [(&ours, id(&scoped.ours)), (&unknown, id(&unknown))] {
+        for address in ADDRESSES {
+            let _client = connect(caller, address).unwrap();
+            let (accepted, _) = scoped.hooked.proxy.accept().unwrap();
+            let origin = origins.of(&accepted).unwrap().expect("it was redirected");
+            assert_eq!(origin.cgroup, told, "{address}");
+        }
+    }
+    connect(&theirs, ADDRESSES[0]).unwrap_err();
+    assert_eq!(scoped.next_refusal().cgroup, id(&scoped.theirs));
 }
 
 #[test]

@@ -67,10 +67,10 @@ fn described(refusal: &Refusal) -> String {
         0 | 1 => String::new(),
         times => format!(" {times} times, at last"),
     };
-    let how = if refusal.at_connect {
-        "connect(2) failed"
-    } else {
-        "the connection was reset"
+    let how = match refusal.reason {
+        _ if refusal.at_connect => "connect(2) failed",
+        Reason::PerSource | Reason::Total => "the connection was closed at once",
+        _ => "the connection was reset",
     };
     format!(
         "{} was refused{times} {} ago: {}; {how}",

@@ -18,6 +18,9 @@ use crate::resolve::keystore::{self, CertificateStore, FileName};
 /// PEM is what a key of a Secret is read as, whatever it is called.
 const FORMAT: &str = "authorities.pem";
 
+/// What is watched, as the watch is called.
+pub(super) const RESOURCE: &str = "the Secret with additional authorities";
+
 /// Clones are the same.
 #[derive(Clone)]
 pub(super) struct AdditionalCas(Arc<Shared>);
@@ -42,7 +45,7 @@ impl AdditionalCas {
     pub(super) fn watch(&self, client: &Client, watches: &Watches) -> Task {
         let place = &self.0.place;
         let api = Api::<Secret>::namespaced(client.clone(), &place.namespace);
-        let query = Query::new(api, "the Secret with additional authorities");
+        let query = Query::new(api, RESOURCE);
         let query = query.fields(format!("metadata.name={}", place.secret));
         query.feed(
             watches,

@@ -97,8 +97,7 @@ impl Answers for Everything {
 
 impl Everything {
     fn agent(&self) -> told::Agent {
-        let reports = self.watches.reports();
-        let silent = reports.iter().map(|report| report.since_event).max();
+        let silent = self.watches.relied_on().map(|report| report.since_event).max();
         told::Agent {
             node: self.node.clone(),
             pod: self.pod.clone(),
@@ -111,7 +110,7 @@ impl Everything {
             api_server: told::ApiServer {
                 listed: self.missing.now().is_empty(),
                 silent_seconds: silent.map_or(0, |silent| silent.as_secs()),
-                problem: reports.into_iter().find_map(|report| report.error),
+                problem: self.watches.relied_on().find_map(|report| report.error),
             },
             namespace_label: self.namespace_label(),
         }

@@ -44,9 +44,11 @@ impl Reason {
         }
         let answered = reports.iter().any(|report| report.answered);
         let patience = if answered { BUSY } else { PATIENCE };
-        match reports.iter().map(|report| report.since_event).min() {
-            Some(silent) if silent < patience => Self::Busy,
-            _ => Self::Away,
+        // Of those that are complete nothing is waited for, and a quiet one hears something once a minute.
+        let missing = reports.iter().filter(|report| !report.synced);
+        match missing.map(|report| report.since_answer).min() {
+            Some(silent) if silent >= patience => Self::Away,
+            _ => Self::Busy,
         }
     }
 
@@ -136,7 +138,9 @@ mod tests {
             synced: false,
             answered,
             denied: false,
+            dispensed: false,
             since_event: silent,
+            since_answer: silent,
             error: None,
         }
     }
@@ -155,6 +159,23 @@ mod tests {
         assert_eq!(Reason::of(&slow), Reason::Busy);
         let gone = [report(true, BUSY), report(false, BUSY)];
         assert_eq!(Reason::of(&gone), Reason::Away);
+    }
+
+    /// API servers send bookmarks about once a minute.
+    #[test]
+    fn quiet_watches_say_nothing_about_one_that_is_missing() {
+        let quiet = Report {
+            synced: true,
+            ..report(true, BUSY * 2)
+        };
+        let listing = report(true, Duration::ZERO);
+        assert_eq!(Reason::of(&[quiet.clone(), listing]), Reason::Busy);
+        let lively = Report {
+            synced: true,
+            ..report(true, Duration::ZERO)
+        };
+        assert_eq!(Reason::of(&[lively, report(true, BUSY)]), Reason::Away);
+        assert_eq!(Reason::of(&[quiet]), Reason::Busy, "nothing is missing");
     }
 
     #[test]

@@ -77,7 +77,10 @@ impl Control {
     }
 
     fn update(&mut self) {
-        self.entries.update(self.known.take_changes());
+        let known = &self.known;
+        self.entries.update(known.take_changes(), |cr| {
+            known.look(|directory| directory.standing(cr))
+        });
     }
 
     fn use_hook(&mut self, loaded: Loaded) {

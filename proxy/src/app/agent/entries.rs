@@ -23,7 +23,7 @@ use crate::connect::direct::OwnAddresses;
 use crate::datapath::{NamespaceNumber, VirtualIpError, VirtualIps};
 use crate::lifecycle::drain::Drain;
 use crate::lifecycle::supervisor::Supervisor;
-use crate::resolve::directory::{Entrance, Entry};
+use crate::resolve::directory::{CrName, Entrance, Entry, Standing};
 use crate::resolve::scope::Audience;
 use crate::resolve::source::secrets::Change;
 
@@ -46,6 +46,9 @@ pub(super) struct Entries {
     /// The kernel's, once the programs are loaded.
     table: Option<VirtualIps>,
     open: BTreeMap<Arc<str>, Open>,
+    /// Those that are not served any more, or not there, while connections are open. What these may
+    /// do is up to their CRs.
+    retired: Vec<Open>,
     /// Those whose listener cannot be opened, to be tried again.
     failed: BTreeMap<Arc<str>, Entry>,
     /// Those that are open, but not by all of their virtual IPs; to be tried again.
@@ -69,6 +72,7 @@ impl Entries {
             common,
             table: None,
             open: BTreeMap::new(),
+            retired: Vec::new(),
             failed: BTreeMap::new(),
             incomplete: BTreeSet::new(),
             claims: Claims::default(),
@@ -88,8 +92,22 @@ impl Entries {
 
     /// Serves these Services as their entries say now; the others stay as they are. What ends is
     /// ended first: ports and addresses may have changed hands.
-    pub(super) fn update(&mut self, changed: impl IntoIterator<Item = (Arc<str>, Option<Entry>)>) {
-        let concerned = self.with_rivals(changed.into_iter().collect());
+    ///
+    /// `standing` tells of every CR how it is now.
+    pub(super) fn update(
+        &mut self,
+        changed: impl IntoIterator<Item = (Arc<str>, Option<Entry>)>,
+        standing: impl Fn(&CrName) -> Standing,
+    ) {
+        let changed: BTreeMap<_, _> = changed.into_iter().collect();
+        if !changed.is_empty() {
+            self.serve_as(changed);
+        }
+        self.review_retired(standing);
+    }
+
+    fn serve_as(&mut self, changed: BTreeMap<Arc<str>, Option<Entry>>) {
+        let concerned = self.with_rivals(changed);
         for (service, entry) in &concerned {
             self.make_room(service, entry.as_ref());
         }
@@ -142,8 +160,31 @@ impl Entries {
     }
 
     /// Forgets what was prepared for destinations that nobody has asked for since the last call.
-    pub(super) fn rest(&self) {
+    pub(super) fn rest(&mut self) {
         self.open.values().for_each(|open| open.way.endpoint.rest());
+        self.forget_ended();
+    }
+
+    /// Only its CR, or what that says of who may connect, ends what is open.
+    fn review_retired(&mut self, standing: impl Fn(&CrName) -> Standing) {
+        for open in &mut self.retired {
+            match standing(&open.entry.entrance.cr) {
+                Standing::Gone => open.served.revoke(),
+                Standing::NotUnderstood => {}
+                Standing::For(audience) => open.keep_to(audience, &self.common),
+            }
+        }
+        self.forget_ended();
+    }
+
+    fn forget_ended(&mut self) {
+        let ended: Vec<Open> = self
+            .retired
+            .extract_if(.., |open| open.served.is_over())
+            .collect();
+        for open in ended {
+            self.forget_if_gone(open.entry.cr.destination());
+        }
     }
 
     /// Whoever has a target port in common with them is concerned as well.
@@ -261,11 +302,11 @@ impl Entries {
     fn close(&mut self, service: &Arc<str>) {
         self.incomplete.remove(service);
         if let Some(open) = self.open.remove(service) {
-            info!(%service, cr = %open.entry.entrance.cr, "destination is gone");
+            info!(%service, cr = %open.entry.entrance.cr, "destination is not served any more");
             self.board.close(&open.entry.entrance);
             self.common.gate.refusals.forget(&open.entry.entrance.cr);
-            open.served.close(self.table.as_ref());
-            self.forget_if_gone(open.entry.cr.destination());
+            open.served.retire(self.table.as_ref());
+            self.retired.push(open);
         }
     }
 
@@ -274,9 +315,8 @@ impl Entries {
         let planes = &self.common.planes;
         let exists = planes.destinations.secret(destination).is_some();
         let is_asked_for = || {
-            self.open
-                .values()
-                .any(|open| open.entry.cr.destination() == destination)
+            let mut served = self.open.values().chain(&self.retired);
+            served.any(|open| open.entry.cr.destination() == destination)
         };
         if !exists && !is_asked_for() {
             planes.parts.http.metrics.forget(destination);
@@ -322,16 +362,23 @@ impl Open {
     }
 
     fn change(&mut self, entry: Entry, common: &Common) {
-        let before = std::mem::replace(&mut self.entry, entry);
+        self.keep_to(entry.audience.clone(), common);
+        self.entry = entry;
         self.renew_plane(&common.planes);
         self.way.keep_to(common.limits.of(self.entry.entrance.speaks));
-        if before.audience != self.entry.audience {
-            info!(cr = %self.entry.entrance.cr, audience = ?self.entry.audience, "scope has changed");
-            let undecided = self.way.door.open_to(&self.entry.audience);
-            if !undecided.is_empty() {
-                let gate = Arc::clone(&common.gate);
-                tokio::spawn(gate.look_again(undecided, Arc::clone(&self.way)));
-            }
+    }
+
+    /// Only these may connect, and stay connected.
+    fn keep_to(&mut self, audience: Audience, common: &Common) {
+        if self.entry.audience == audience {
+            return;
+        }
+        info!(cr = %self.entry.entrance.cr, ?audience, "scope has changed");
+        let undecided = self.way.door.open_to(&audience);
+        self.entry.audience = audience;
+        if !undecided.is_empty() {
+            let gate = Arc::clone(&common.gate);
+            tokio::spawn(gate.look_again(undecided, Arc::clone(&self.way)));
         }
     }
 

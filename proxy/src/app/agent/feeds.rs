@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use super::all_pods::AllPods;
-use super::pod_table::{ApiPod, PodTable};
+use super::pod_table::{ApiPod, PodTable, Spec};
 use super::snapshot::Own;
 use crate::api::destination::{Destination, DestinationSpec};
 use crate::api::labels;
@@ -100,6 +100,12 @@ impl Known {
         self.0.changed.send_replace(());
     }
 
+    /// A CR is different. That concerns connections, too, that have outlived its Service.
+    fn change_cr(&self, change: impl FnOnce(&mut Directory) -> Changed) {
+        self.change(change);
+        self.0.changed.send_replace(());
+    }
+
     fn listed(&self, which: &AtomicBool) {
         which.store(true, Ordering::Release);
         self.0.changed.send_replace(());
@@ -161,7 +167,7 @@ struct Crs(Known);
 impl Crs {
     fn apply(&self, cr: ApiCr) {
         if let Some(cr) = essence(cr) {
-            self.0.change(|directory| directory.apply_cr(cr));
+            self.0.change_cr(|directory| directory.apply_cr(cr));
         }
     }
 }
@@ -208,7 +214,7 @@ impl Sink<ApiCr> for Crs {
 
     fn deleted(&mut self, cr: ApiCr) {
         if let Some(name) = name_of(cr.metadata) {
-            self.0.change(|directory| directory.remove_cr(&name));
+            self.0.change_cr(|directory| directory.remove_cr(&name));
         }
     }
 }
@@ -252,6 +258,8 @@ impl Sink<Secret> for Secrets {
 /// What matters about the pod that this process is in. Whoever has a list of pods knows it.
 #[derive(Debug, Default)]
 pub(super) struct OwnPod {
+    /// Otherwise nothing is known of it.
+    seen: AtomicBool,
     /// A service mesh sends others' connections from the pod's own loopback address.
     meshed: AtomicBool,
     /// Services lead to it.
@@ -266,8 +274,9 @@ const MESHES: [&str; 3] = [
 ];
 
 impl OwnPod {
+    /// Whether it is, or may be as long as nothing is known.
     pub(super) fn is_meshed(&self) -> bool {
-        self.meshed.load(Ordering::Relaxed)
+        !self.seen.load(Ordering::Acquire) || self.meshed.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_endpoint(&self) -> bool {
@@ -285,9 +294,15 @@ impl OwnPod {
     /// What was known before a restart. Sidecars come with a pod: about that of another pod there
     /// is nothing known.
     pub(super) fn restore(&self, remembered: &Own, pod: &str) {
-        self.meshed
-            .store(remembered.meshed || remembered.pod != pod, Ordering::Relaxed);
+        self.see(remembered.meshed || remembered.pod != pod);
         self.endpoint.store(remembered.endpoint, Ordering::Relaxed);
+    }
+
+    /// Whether that it is meshed is news.
+    fn see(&self, meshed: bool) -> bool {
+        let was_meshed = self.meshed.swap(meshed, Ordering::Relaxed);
+        self.seen.store(true, Ordering::Release);
+        meshed && !was_meshed
     }
 }
 
@@ -313,8 +328,9 @@ impl PodsAndOwn {
                 .as_ref()
                 .is_some_and(|all| all.contains_key(*name))
         };
-        let meshed = MESHES.iter().any(annotated);
-        if !self.own.meshed.swap(meshed, Ordering::Relaxed) && meshed {
+        // Annotations may be missing, and are the injectors' own; the containers tell of any sidecar.
+        let is_accompanied = pod.spec.as_ref().is_some_and(Spec::has_several_containers);
+        if self.own.see(is_accompanied || MESHES.iter().any(annotated)) {
             warn!("a sidecar is in this pod, so connections of port-forward count as unknown");
         }
         let labels = metadata.labels.as_ref();
@@ -444,16 +460,21 @@ mod tests {
         serde_json::from_value(pod).unwrap()
     }
 
-    #[test]
-    fn the_own_pod_says_whether_it_is_in_a_mesh_and_whether_services_lead_to_it() {
+    fn with_own_pod() -> (Arc<OwnPod>, PodsAndOwn) {
         let own = Arc::<OwnPod>::default();
-        let mut pods = PodsAndOwn {
+        let pods = PodsAndOwn {
             table: PodTable::default(),
             own_name: ("tp".to_owned(), "agent-1".to_owned()),
             own: Arc::clone(&own),
             all: AllPods::default(),
             known: Known::new(Directory::new(Scope::Namespaced)),
         };
+        (own, pods)
+    }
+
+    #[test]
+    fn the_own_pod_says_whether_it_is_in_a_mesh_and_whether_services_lead_to_it() {
+        let (own, mut pods) = with_own_pod();
         for mesh in MESHES {
             pods.applied(own_pod(&json!({"annotations": {mesh: "x"}})));
             assert_eq!((own.is_meshed(), own.is_endpoint()), (true, false), "{mesh}");
@@ -465,5 +486,33 @@ mod tests {
         assert!(!own.is_meshed());
         pods.applied(own_pod(&json!({"labels": {labels::FALLBACK: "true"}})));
         assert!(own.is_endpoint());
+    }
+
+    #[test]
+    fn a_pod_that_is_not_seen_yet_may_be_in_a_mesh() {
+        let (own, mut pods) = with_own_pod();
+        assert!(own.is_meshed());
+        pods.applied(own_pod(&json!({"name": "agent-2"})));
+        assert!(own.is_meshed(), "that is another one");
+        pods.applied(own_pod(&json!({})));
+        assert!(!own.is_meshed());
+    }
+
+    #[test]
+    fn a_container_beside_ours_may_be_a_sidecar_of_a_mesh() {
+        let (own, mut pods) = with_own_pod();
+        let mut with = |spec: Value| {
+            let mut pod = json!({"metadata": {"name": "agent-1", "namespace": "tp"}});
+            pod["spec"] = spec;
+            pods.applied(serde_json::from_value(pod).unwrap());
+            own.is_meshed()
+        };
+        let agent = json!({"name": "agent"});
+        let sidecar = json!({"name": "proxy"});
+        let native = json!({"name": "proxy", "restartPolicy": "Always"});
+        assert!(!with(json!({"containers": [agent]})));
+        assert!(with(json!({"containers": [agent, sidecar]})));
+        assert!(!with(json!({"containers": [agent], "initContainers": [sidecar]})));
+        assert!(with(json!({"containers": [agent], "initContainers": [native]})));
     }
 }

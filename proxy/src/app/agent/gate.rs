@@ -11,9 +11,10 @@ use super::door::Door;
 use super::refusals::{At, Reason, Refusal, RefusalLog};
 use crate::accept::{self, Accepted, Bounds, Limits, Over, Usage};
 use crate::flow::{self, Endpoint};
+use crate::lifecycle::drain::DrainWatch;
 use crate::lifecycle::workers::Workers;
 use crate::resolve::directory::{CrName, Entrance};
-use crate::resolve::scope::{Audience, Caller};
+use crate::resolve::scope::{Audience, Caller, Refused};
 
 /// What is asked about every connection.
 pub(super) struct Gate {
@@ -119,17 +120,33 @@ impl Gate {
             return self.refuse(accepted, &way.cr, &caller, Reason::TargetPortOfTwo);
         }
         let begin = Instant::now();
-        let caller = self.callers.identify(trace, wanted).await;
+        let (caller, admitted) = self.admit(trace, wanted, &way).await;
         if let Some(behalf) = &way.endpoint.parts().http.behalf {
             behalf.steps.caller.took(begin.elapsed());
         }
-        match way.door.admit(trace, &caller) {
+        match admitted {
             Ok(drain) => {
                 way.admitted.fetch_add(1, Ordering::Relaxed);
                 let admitted = Accepted { drain, ..accepted };
                 flow::hand_over(admitted, self.workers.clone(), Arc::clone(&way.endpoint)).await;
             }
             Err(refused) => self.refuse(accepted, &way.cr, &caller, Reason::Scope(refused)),
+        }
+    }
+
+    /// Who it is, and whether it may come in. Whether that has to be known can change on the way.
+    pub(super) async fn admit(
+        &self,
+        trace: Trace,
+        mut wanted: Wanted,
+        way: &Way,
+    ) -> (Caller, Result<DrainWatch, Refused>) {
+        loop {
+            let caller = self.callers.identify(trace, wanted).await;
+            match way.door.admit(trace, &caller) {
+                Err(Refused::Unknown(_)) if wanted == Wanted::AtHand => wanted = Wanted::Certain,
+                decided => return (caller, decided),
+            }
         }
     }
 

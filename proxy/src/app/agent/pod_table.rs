@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as core;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -31,6 +32,25 @@ pub(super) type ApiPod = Slim<core::Pod, Spec, Status>;
 pub(super) struct Spec {
     #[serde(default)]
     host_network: bool,
+    #[serde(default)]
+    containers: Vec<IgnoredAny>,
+    #[serde(default)]
+    init_containers: Vec<InitContainer>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct InitContainer {
+    restart_policy: Option<String>,
+}
+
+impl Spec {
+    /// Those that run together; init containers do if they are restarted always.
+    /// <https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/>
+    pub(super) fn has_several_containers(&self) -> bool {
+        let stays = |one: &&InitContainer| one.restart_policy.as_deref() == Some("Always");
+        self.containers.len() + self.init_containers.iter().filter(stays).count() > 1
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -6,11 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tracing::{debug, warn};
 
+use super::additional_cas;
 use super::all_pods::AllPods;
 use super::feeds::{Known, OwnPod};
 use super::pod_table::PodTable;
 use super::snapshot::{self, Own, Snapshot};
-use crate::cluster::watch::Watches;
+use crate::cluster::watch::{Report, Watches};
 use crate::resolve::pods::Pod;
 use crate::resolve::source::secrets::Reader;
 
@@ -72,12 +73,16 @@ impl Missing {
         table.map_or_else(Vec::new, |table| table.read().all().cloned().collect())
     }
 
-    /// When the API server was last heard on every watch.
+    /// When the API server was last heard on every watch of what is written down.
     fn as_of(&self) -> i64 {
-        let reports = self.watches.reports();
-        let oldest = reports.iter().map(|report| report.since_event).max();
-        now() - oldest.unwrap_or_default().as_secs().cast_signed()
+        now() - age(self.watches.relied_on()).as_secs().cast_signed()
     }
+}
+
+fn age(watches: impl Iterator<Item = Report>) -> Duration {
+    let written = watches.filter(|report| report.resource != additional_cas::RESOURCE);
+    let oldest = written.map(|report| report.since_event).max();
+    oldest.unwrap_or_default()
 }
 
 pub(super) struct Remember {
@@ -149,5 +154,30 @@ impl Remember {
             Ok(Err(error)) => Err(format!("{:#}", anyhow::Error::from(error))),
             Err(error) => Err(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_written_down_makes_nothing_older() {
+        let of = |resource, seconds| Report {
+            resource,
+            synced: true,
+            answered: true,
+            denied: false,
+            dispensed: false,
+            since_event: Duration::from_secs(seconds),
+            since_answer: Duration::ZERO,
+            error: None,
+        };
+        let watches = [
+            of("Pods", 20),
+            of(additional_cas::RESOURCE, 300),
+            of("Secrets", 10),
+        ];
+        assert_eq!(age(watches.into_iter()).as_secs(), 20);
     }
 }

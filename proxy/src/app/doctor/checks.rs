@@ -108,7 +108,7 @@ pub(super) async fn prove_on(
     move_to: Option<&Path>,
 ) -> anyhow::Result<()> {
     datapath.attach(cgroup)?;
-    SelfTest::new(datapath.virtual_ips(), move_to.map(Path::to_owned))
+    SelfTest::new(datapath, move_to.map(Path::to_owned))
         .run_once()
         .await?;
     datapath.detach();

@@ -54,6 +54,8 @@ struct State {
     /// The last event, bookmark or page of a list; before the first one, the start. Not the begin
     /// of a watch, which says nothing of what is watched.
     heard: Instant,
+    /// The last refusal: an answer that says it is up to the request.
+    refused: Option<Instant>,
     denied_since: Option<Instant>,
     /// By 403 alone: 401 says that nobody knows who asks, which is no answer to what was asked.
     forbidden_since: Option<Instant>,
@@ -103,11 +105,15 @@ pub enum Problem {
 pub struct Report {
     pub resource: &'static str,
     pub synced: bool,
-    /// Whether the API server has ever answered with what was asked for.
+    /// Whether the API server has ever answered, if only that it cannot.
     pub answered: bool,
     /// Whether the last answer was 401 or 403, and somebody needs what is watched.
     pub denied: bool,
+    /// Whether it is done without, since access is denied.
+    pub dispensed: bool,
     pub since_event: Duration,
+    /// The same, where a refusal counts as well: whoever gives it is there, and works.
+    pub since_answer: Duration,
     pub error: Option<String>,
 }
 
@@ -140,6 +146,14 @@ impl Code {
                 _ => Self::Connection,
             },
         }
+    }
+
+    fn is_answer(self) -> bool {
+        matches!(self, Self::Status(_) | Self::Decode)
+    }
+
+    fn refuses(self) -> bool {
+        matches!(self, Self::Status(400..=499))
     }
 
     fn denies(self) -> bool {
@@ -178,6 +192,7 @@ impl Watches {
                 synced: false,
                 answered: false,
                 heard: Instant::now(),
+                refused: None,
                 denied_since: None,
                 forbidden_since: None,
                 dispensed: false,
@@ -194,6 +209,11 @@ impl Watches {
     /// All that are under way, in the order in which they were started.
     pub fn reports(&self) -> Vec<Report> {
         self.healths().iter().map(Health::report).collect()
+    }
+
+    /// Those that somebody relies on: of what is done without nothing is heard for ever.
+    pub fn relied_on(&self) -> impl Iterator<Item = Report> {
+        self.reports().into_iter().filter(|report| !report.dispensed)
     }
 
     pub fn register(&self, registry: &mut Registry) {
@@ -247,7 +267,7 @@ impl Collector for Watches {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         // Several watches may be on the same resource, in different namespaces.
         let mut ages = BTreeMap::<&str, f64>::new();
-        for report in self.reports() {
+        for report in self.relied_on() {
             let age = ages.entry(report.resource).or_default();
             *age = age.max(report.since_event.as_secs_f64());
         }
@@ -277,12 +297,17 @@ impl Health {
 impl Health {
     pub fn report(&self) -> Report {
         let state = self.state();
+        let answered = state
+            .refused
+            .map_or(state.heard, |refused| refused.max(state.heard));
         Report {
             resource: self.0.resource,
             synced: state.synced,
             answered: state.answered,
             denied: state.denied_since.is_some() && !state.dispensed,
+            dispensed: state.dispensed,
             since_event: state.heard.elapsed(),
+            since_answer: answered.elapsed(),
             error: state.error.clone(),
         }
     }
@@ -346,6 +371,10 @@ impl Health {
     pub(super) fn failed(&self, code: Code, error: &Error) {
         self.count(code);
         let mut state = self.state();
+        state.answered |= code.is_answer();
+        if code.refuses() {
+            state.refused = Some(Instant::now());
+        }
         state.error = Some(error.to_string());
         state.not_understood = code == Code::Decode;
         let since = |is_so: bool, before: Option<Instant>| is_so.then(|| before.unwrap_or_else(Instant::now));

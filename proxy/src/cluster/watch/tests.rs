@@ -210,6 +210,21 @@ async fn a_server_in_trouble_is_asked_again_at_most_ten_seconds_later() {
     fixture.assert_counted("503", 20);
 }
 
+/// What is up again answers at first that it is not ready.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_rejects_the_first_request_after_an_outage_is_asked_again_soon() {
+    let mut fixture = Fixture::new();
+    for _ in 0..10 {
+        drop(fixture.api.list().await);
+    }
+    let back = Instant::now();
+    fixture.api.list().await.fail(503);
+    fixture.api.list().await.page(&[], "10", "");
+    fixture.api.watch("10").await;
+    assert!(back.elapsed() < Duration::from_secs(5), "{:?}", back.elapsed());
+    fixture.assert_counted("connection", 10);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_asks_for_a_pause_gets_it() {
     let mut fixture = Fixture::new();
@@ -376,6 +391,21 @@ async fn a_denial_says_how_old_what_is_known_may_be() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_counts_also_if_it_is_a_refusal() {
+    const A_WHILE: Duration = Duration::from_secs(10);
+    let mut fixture = Fixture::new();
+    let mut call = fixture.api.list().await;
+    for (code, is_there) in [(503, false), (429, true), (404, true), (500, false)] {
+        tokio::time::sleep(A_WHILE).await;
+        call.fail(code);
+        call = fixture.api.list().await;
+        let report = fixture.report();
+        assert!(report.answered && !report.synced, "{code}");
+        assert_eq!(report.since_answer < A_WHILE, is_there, "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_watch_that_is_given_up_is_not_told_of_any_more() {
     let (fixture, _stream) = Fixture::watching(&[]).await;
     let query = Query::<Metadata<ConfigMap>>::new(Api::all(fixture.api.client()), "more");
@@ -397,7 +427,7 @@ async fn access_denied_for_long_is_not_ready_until_it_is_granted() {
     let feeding = tokio::spawn(fixture.watches.feed(&readiness, SILENT));
     stream.error(403).await;
     let begin = Instant::now();
-    // Pauses are up to eight seconds, and after thirty it counts.
+    // Pauses are up to four seconds, and after thirty it counts.
     while begin.elapsed() < Duration::from_secs(20) {
         fixture.api.watch("10").await.fail(401);
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -461,8 +491,12 @@ async fn what_can_be_done_without_is_gone_while_access_is_denied_and_nothing_wai
         assert!(begin.elapsed() < Duration::from_secs(45) || readiness.is_ready());
     }
     assert_eq!(fixture.report().error.as_deref(), Some("for a test"));
+    assert_eq!(fixture.watches.relied_on().count(), 0, "its silence says nothing");
+    let age = r#"watch_seconds_since_event{resource="things"}"#;
+    assert!(!fixture.metrics().contains(age));
     fixture.api.list().await.page(&[object("a", "u1")], "20", "");
     fixture.api.watch("20").await.stream();
+    assert!(fixture.metrics().contains(age));
     assert_eq!(fixture.take_changes(), ["ns/a: - -> u1"]);
     assert_eq!(fixture.report().error, None);
     feeding.abort();

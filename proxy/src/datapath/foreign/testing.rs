@@ -9,9 +9,10 @@ use std::path::Path;
 
 use super::{Hook, Mode};
 
-/// Makes every IPv4 `connect` in a cgroup fail with EPERM, as long as it lives.
+/// Makes every `connect` of one kind of sockets in a cgroup fail with EPERM, as long as it lives.
 #[derive(Debug)]
 pub struct RefuseEverything {
+    hook: Hook,
     program: OwnedFd,
     cgroup: File,
 }
@@ -19,23 +20,32 @@ pub struct RefuseEverything {
 impl RefuseEverything {
     pub const NAME: &str = "refuse_all";
 
+    /// Of IPv4 sockets.
     pub fn attach(cgroup: &Path, mode: Mode) -> io::Result<Self> {
+        Self::attach_to(Hook::Connect4, cgroup, mode)
+    }
+
+    pub fn attach_to(hook: Hook, cgroup: &Path, mode: Mode) -> io::Result<Self> {
         let cgroup = File::open(cgroup)?;
-        let program = load()?;
+        let program = load(hook)?;
         let flags = match mode {
             Mode::Exclusive => 0,
             Mode::Override => 1,
             Mode::Multi => 2,
         };
-        attach_or_detach(BPF_PROG_ATTACH, &cgroup, &program, flags)?;
-        Ok(Self { program, cgroup })
+        attach_or_detach(BPF_PROG_ATTACH, hook, &cgroup, &program, flags)?;
+        Ok(Self {
+            hook,
+            program,
+            cgroup,
+        })
     }
 }
 
 impl Drop for RefuseEverything {
     fn drop(&mut self) {
         // The cgroup may be gone, and the program with it.
-        let _ = attach_or_detach(BPF_PROG_DETACH, &self.cgroup, &self.program, 0);
+        let _ = attach_or_detach(BPF_PROG_DETACH, self.hook, &self.cgroup, &self.program, 0);
     }
 }
 
@@ -68,7 +78,7 @@ struct AttachAttributes {
     attach_flags: u32,
 }
 
-fn load() -> io::Result<OwnedFd> {
+fn load(hook: Hook) -> io::Result<OwnedFd> {
     const BPF_PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
     const LICENSE: &CStr = c"Apache-2.0";
     // r0 = 0; exit
@@ -81,7 +91,7 @@ fn load() -> io::Result<OwnedFd> {
         insns: INSTRUCTIONS.as_ptr() as u64,
         license: LICENSE.as_ptr() as u64,
         prog_name,
-        expected_attach_type: Hook::Connect4 as u32,
+        expected_attach_type: hook as u32,
         ..LoadAttributes::default()
     };
     let descriptor = bpf(BPF_PROG_LOAD, &mut attributes)?;
@@ -91,11 +101,17 @@ fn load() -> io::Result<OwnedFd> {
     Ok(program)
 }
 
-fn attach_or_detach(command: libc::c_long, cgroup: &File, program: &OwnedFd, flags: u32) -> io::Result<()> {
+fn attach_or_detach(
+    command: libc::c_long,
+    hook: Hook,
+    cgroup: &File,
+    program: &OwnedFd,
+    flags: u32,
+) -> io::Result<()> {
     let mut attributes = AttachAttributes {
         target_fd: cgroup.as_raw_fd().unsigned_abs(),
         attach_bpf_fd: program.as_raw_fd().unsigned_abs(),
-        attach_type: Hook::Connect4 as u32,
+        attach_type: hook as u32,
         attach_flags: flags,
     };
     bpf(command, &mut attributes).map(drop)

@@ -151,11 +151,40 @@ fn gateway_entry(error: &gateway::Error) -> Entry {
             "chain_variable_without_name",
             "'<header>' header is not supported when no chain name is provided.",
         ),
+        E::ClientAssertionTwice => {
+            return Entry {
+                origin: Origin::DestinationService,
+                ..request_entry(
+                    "client_assertion_twice",
+                    "Cannot mix header 'x-client-assertion-destination-name' with headers 'x-client-assertion' and \
+                     'x-client-assertion-type'.",
+                )
+            };
+        }
+        E::ClientAssertionMissing => (
+            "client_assertion_missing",
+            "\"x-client-assertion\" request header is required when \"x-client-assertion-type\" header is provided in \
+             the request",
+        ),
+        E::ClientAssertionTypeMissing => (
+            "client_assertion_type_missing",
+            "\"x-client-assertion-type\" request header is required when \"x-client-assertion\" header is provided in \
+             the request",
+        ),
+        E::TokenServiceTenant => (
+            "token_service_tenant_not_supported",
+            "'x-token-service-tenant' request header is not supported when 'tokenServiceURLType' property in the \
+             destination is of type Dedicated.",
+        ),
         E::NotSupported(_) => (
             "header_not_supported",
             "'<header>' header is not supported by Destination service instance '<instance>'.",
         ),
     };
+    request_entry(id, message)
+}
+
+fn request_entry(id: &'static str, message: &'static str) -> Entry {
     Entry {
         id,
         message,

@@ -60,6 +60,10 @@ fn every_request() -> impl Iterator<Item = gateway::Error> {
         G::FragmentLevelWithoutName,
         G::ChainWithLevel,
         G::ChainVariableWithoutName(HeaderName::from_static("x-chain-var-foo")),
+        G::ClientAssertionTwice,
+        G::ClientAssertionMissing,
+        G::ClientAssertionTypeMissing,
+        G::TokenServiceTenant,
         G::NotSupported(HeaderName::from_static("x-chain-name")),
     ]
     .into_iter()
@@ -131,6 +135,7 @@ fn every_exchange() -> impl Iterator<Item = Exchange> {
         Exchange::Unusable(std::sync::Arc::new(std::fmt::Error)),
         Exchange::MethodNotAllowed,
         Exchange::RepeatedHeaders(vec![http::HeaderName::from_static("x-tenant-id")]),
+        Exchange::Overloaded,
         Exchange::InvalidRequestTarget,
         Exchange::RequestBody(hyper_error()),
         Exchange::NotAnswering(Duration::from_secs(30)),

@@ -14,7 +14,8 @@ use smallvec::SmallVec;
 use crate::credentials::Injection;
 use crate::error::Exchange;
 use crate::error::render::{REQUEST_ID, is_error_field};
-use crate::resolve::destination::HttpDestination;
+use crate::resolve::destination::{Authentication, HttpDestination};
+use crate::resolve::{self, gateway};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
@@ -22,6 +23,8 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 pub(super) struct Rules {
     host: HeaderValue,
     added: Vec<Added>,
+    /// The proxy fetches a token for the request.
+    needs_token: bool,
 }
 
 struct Added {
@@ -64,7 +67,22 @@ impl Rules {
                 None => {}
             }
         }
-        Self { host, added }
+        Self {
+            host,
+            added,
+            needs_token: matches!(
+                destination.authentication,
+                Authentication::OAuth2ClientCredentials(_) | Authentication::OAuth2Password { .. }
+            ),
+        }
+    }
+
+    /// Refuses fields that this destination cannot follow.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), resolve::Error> {
+        if self.needs_token {
+            gateway::check_token_request(headers)?;
+        }
+        Ok(())
     }
 
     pub(super) fn host(&self) -> &HeaderValue {
@@ -283,24 +301,53 @@ fn is_control(name: &str) -> bool {
     ) || name.starts_with("x-chain-var-")
 }
 
+/// What may stand in a request only once, in the order of the documentation, which is the one of
+/// messages. A hyphen at the end stands for any name that begins like that.
+const SINGLE: [&str; 22] = [
+    "x-destination-name",
+    "x-destination-level",
+    "x-fragment-name",
+    "x-fragment-optional",
+    "x-fragment-level",
+    "x-tenant-id",
+    "x-tenant-subdomain",
+    "x-token-service-tenant",
+    "x-client-assertion",
+    "x-client-assertion-type",
+    "x-client-assertion-destination-name",
+    "authorization",
+    "x-subject-token-type",
+    "x-actor-token",
+    "x-actor-token-type",
+    "x-redirect-uri",
+    "x-code-verifier",
+    "x-chain-name",
+    "x-chain-var-",
+    "sap-connectivity-scc-location_id",
+    "sap-connectivity-region-configuration-id",
+    "connectivity-proxy-authorization",
+];
+
+fn place(name: &HeaderName) -> Option<usize> {
+    let name = name.as_str();
+    SINGLE
+        .iter()
+        .position(|single| *single == name || (single.ends_with('-') && name.starts_with(single)))
+}
+
 /// Refuses requests in which a field that decides something stands more than once.
 pub(super) fn refuse_repeated(headers: &HeaderMap) -> Result<(), Exchange> {
     if headers.len() == headers.keys_len() {
         return Ok(());
     }
-    let is_single = |name: &HeaderName| {
-        *name == AUTHORIZATION
-            || is_control(name.as_str())
-            || matches!(
-                name.as_str(),
-                "sap-connectivity-scc-location_id" | "sap-connectivity-region-configuration-id"
-            )
-    };
-    let repeated: Vec<_> = headers
+    let is_repeated = |name: &&HeaderName| headers.get_all(*name).iter().nth(1).is_some();
+    let mut repeated: Vec<_> = headers
         .keys()
-        .filter(|name| is_single(name) && headers.get_all(*name).iter().nth(1).is_some())
+        .filter(|name| place(name).is_some())
+        .filter(is_repeated)
         .cloned()
         .collect();
+    repeated.sort_by_key(place);
     if repeated.is_empty() {
         Ok(())
     } else {

@@ -21,7 +21,7 @@ fn is_fit(id: &HeaderValue) -> bool {
 }
 
 /// A version 4 UUID. It need not be hard to guess, so a fast generator will do.
-fn new() -> HeaderValue {
+pub(super) fn new() -> HeaderValue {
     let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
     let mut text = [0; Hyphenated::LENGTH];
     id.hyphenated().encode_lower(&mut text);

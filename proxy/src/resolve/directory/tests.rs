@@ -191,6 +191,20 @@ fn a_list_removes_what_it_does_not_mention_and_only_at_its_end() {
 }
 
 #[test]
+fn the_cr_alone_says_who_may_stay_connected() {
+    let mut directory = directory();
+    let a = name("shop", "a");
+    assert_eq!(directory.standing(&a), Standing::Gone);
+    directory.apply_cr(cr("shop", "a"));
+    let of_shop = Standing::For(Audience::Namespace("shop".into()));
+    assert_eq!(directory.standing(&a), of_shop);
+    directory.apply_cr(Cr::broken(a.clone(), "no".into()));
+    assert_eq!(directory.standing(&a), Standing::NotUnderstood);
+    directory.remove_cr(&a);
+    assert_eq!(directory.standing(&a), Standing::Gone);
+}
+
+#[test]
 fn what_is_not_understood_is_known_and_not_served() {
     let mut directory = directory();
     directory.apply_entrance(entrance("a", ("shop", "a")));
@@ -237,6 +251,20 @@ fn what_is_restored_has_to_be_confirmed_and_replaces_nothing() {
         assert!(directory.end_crs().is_empty());
         assert!(directory.entry("a").is_some() && directory.entry("b").is_none());
     }
+}
+
+#[test]
+fn what_was_listed_is_not_added_to_from_a_memory() {
+    let mut directory = directory();
+    directory.begin_entrances();
+    directory.end_entrances();
+    directory.begin_crs();
+    directory.restore(vec![entrance("a", ("shop", "a"))], vec![cr("shop", "a")]);
+    assert_eq!(directory.entrances().count(), 0, "a has been deleted meanwhile");
+    assert_eq!(directory.crs().count(), 1, "they are not listed yet");
+    directory.end_crs();
+    directory.restore(vec![], vec![cr("shop", "a")]);
+    assert_eq!(directory.crs().count(), 0);
 }
 
 #[test]

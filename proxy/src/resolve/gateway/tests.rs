@@ -58,6 +58,13 @@ const LEVEL_WITHOUT_NAME: &str =
 const CHAIN_WITH_LEVEL: &str =
     "'x-chain-name' header is not supported together with a destination level or a fragment level.";
 
+const ASSERTION_TWICE: &str = "Cannot mix header 'x-client-assertion-destination-name' with headers \
+                               'x-client-assertion' and 'x-client-assertion-type'.";
+const ASSERTION_TYPE: &str = "\"x-client-assertion-type\" request header is required when \"x-client-assertion\" \
+                              header is provided in the request";
+const ASSERTION: &str = "\"x-client-assertion\" request header is required when \"x-client-assertion-type\" header is \
+                         provided in the request";
+
 fn too_long(header: &str) -> String {
     format!("The value of the header '{header}' exceeds the maximum allowed length of 200")
 }
@@ -238,6 +245,8 @@ fn the_first_failing_check_answers() {
         ("x-destination-level", "top"),
         ("x-fragment-level", "bottom"),
         ("x-chain-name", "chain"),
+        ("x-client-assertion", "jwt"),
+        ("x-client-assertion-destination-name", "idp"),
     ];
     let steps = [
         ("x-destination-name", &*too_long_name, NAME_MISSING.to_owned()),
@@ -250,6 +259,12 @@ fn the_first_failing_check_answers() {
         ("x-fragment-level", "instance", FRAGMENT_LEVELS.to_owned()),
         ("x-fragment-name", "f", LEVEL_WITHOUT_NAME.to_owned()),
         ("x-chain-name", "", CHAIN_WITH_LEVEL.to_owned()),
+        (
+            "x-client-assertion-destination-name",
+            "",
+            ASSERTION_TWICE.to_owned(),
+        ),
+        ("x-client-assertion", "", ASSERTION_TYPE.to_owned()),
         ("x-destination-level", "", unsupported("x-destination-level")),
         ("x-fragment-name", "", unsupported("x-fragment-name")),
         ("x-fragment-level", "", LEVEL_WITHOUT_NAME.to_owned()),
@@ -291,6 +306,51 @@ fn an_empty_name_takes_the_endpoint_for_a_gateway_too() {
         let empty = fields(&[(field, "")]);
         assert_eq!(check_static(&empty, TenantMode::Dedicated), Ok(()), "{field}");
     }
+}
+
+#[test]
+fn a_client_assertion_is_whole_and_alone() {
+    const OF_ANOTHER: (&str, &str) = ("x-client-assertion-destination-name", "idp");
+    let (assertion, kind) = (
+        ("x-client-assertion", "jwt"),
+        ("x-client-assertion-type", "urn:x"),
+    );
+    let cases: [(Fields<'_>, Option<&str>); 8] = [
+        (&[assertion], Some(ASSERTION_TYPE)),
+        (&[kind], Some(ASSERTION)),
+        (
+            &[assertion, ("x-client-assertion-type", " ")],
+            Some(ASSERTION_TYPE),
+        ),
+        (&[OF_ANOTHER, assertion], Some(ASSERTION_TWICE)),
+        (&[OF_ANOTHER, kind], Some(ASSERTION_TWICE)),
+        (&[OF_ANOTHER, assertion, kind], Some(ASSERTION_TWICE)),
+        (&[assertion, kind], None),
+        (&[OF_ANOTHER, ("x-client-assertion", "")], None),
+    ];
+    for (given, answer) in cases {
+        let checked = check_static(&fields(given), TenantMode::Dedicated).map_err(message);
+        assert_eq!(checked.err().as_deref(), answer, "{given:?}");
+        let given = [given, &[("x-destination-name", "orders")]].concat();
+        let selected = select(&fields(&given), TenantMode::Dedicated).map_err(message);
+        assert_eq!(selected.err().as_deref(), answer, "{given:?}");
+    }
+}
+
+#[test]
+fn requests_do_not_decide_about_requests_for_tokens() {
+    const TENANT: &str = "'x-token-service-tenant' request header is not supported when 'tokenServiceURLType' \
+                          property in the destination is of type Dedicated.";
+    let refusal = |of: Fields<'_>| check_token_request(&fields(of)).map_err(message).err();
+    let (tenant, assertion) = (("x-token-service-tenant", "t"), ("x-client-assertion", "jwt"));
+    assert_eq!(refusal(&[tenant, assertion]).as_deref(), Some(TENANT));
+    assert_eq!(refusal(&[assertion]), Some(unsupported("x-client-assertion")));
+    let of_another = "x-client-assertion-destination-name";
+    assert_eq!(refusal(&[(of_another, "idp")]), Some(unsupported(of_another)));
+    assert_eq!(
+        refusal(&[("x-token-service-tenant", ""), ("x-tenant-id", "t")]),
+        None
+    );
 }
 
 #[test]

@@ -111,6 +111,19 @@ fn a_static_pod_is_found_by_the_name_of_its_cgroup() {
 }
 
 #[test]
+fn a_mirror_that_was_made_again_while_nobody_looked_is_found() {
+    let mirror = |number| Pod {
+        cgroup_uid: Some(uid(77)),
+        ..pod(number, &[])
+    };
+    let mut pods = pods([mirror(1)]);
+    pods.begin_list();
+    pods.apply(mirror(2));
+    pods.end_list();
+    assert_eq!(pods.by_uid(uid(77)).unwrap().uid, uid(2));
+}
+
+#[test]
 fn a_list_removes_what_it_does_not_mention_and_only_at_its_end() {
     let mut pods = pods([pod(1, &["10.0.0.1"]), pod(2, &["10.0.0.2"])]);
     pods.begin_list();
@@ -163,17 +176,26 @@ fn names_of_namespaces_are_kept_once_and_not_for_ever() {
 }
 
 proptest! {
-    /// Whatever happens, the second index holds what the first one says.
+    /// Whatever happens, the other indexes hold what the first one says. Of pods with one cgroup it
+    /// is the last one that was new.
     #[test]
     fn the_indexes_agree(steps in prop::collection::vec((0u128..6, 0u8..4, any::<bool>()), 0..60)) {
         let mut pods = Pods::default();
+        let mut cgroups: HashMap<PodUid, PodUid> = HashMap::new();
         for (number, last, apply) in steps {
-            if apply {
-                pods.apply(pod(number, &[&format!("10.0.0.{last}")]));
-            } else {
-                pods.remove(uid(number));
+            let pod = Pod {
+                cgroup_uid: Some(uid(100 + u128::from(last))),
+                ..pod(number, &[&format!("10.0.0.{last}")])
+            };
+            if !apply {
+                pods.remove(pod.uid);
+                cgroups.retain(|_, of| *of != pod.uid);
+            } else if pods.apply(pod.clone()) {
+                cgroups.retain(|_, of| *of != pod.uid);
+                cgroups.extend(pod.cgroup_uid.map(|cgroup| (cgroup, pod.uid)));
             }
         }
+        prop_assert_eq!(&cgroups, &pods.by_cgroup);
         let mut expected: HashMap<IpAddr, Vec<PodUid>> = HashMap::new();
         for pod in pods.by_uid.values() {
             for address in &pod.addresses {

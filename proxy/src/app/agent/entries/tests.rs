@@ -19,7 +19,7 @@ use crate::api::destination::Scope;
 use crate::api::destination::{AccessControl, DestinationRef, DestinationSpec};
 use crate::api::labels;
 use crate::app::agent::all_pods::AllPods;
-use crate::app::agent::callers::Callers;
+use crate::app::agent::callers::{Callers, Trace, Wanted};
 use crate::app::agent::feeds::OwnPod;
 use crate::app::agent::pod_table::PodTable;
 use crate::app::agent::refusals::RefusalLog;
@@ -142,6 +142,7 @@ impl Agent {
         };
         agent.secrets.init("tp");
         agent.secrets.init_done("tp");
+        agent.own.restore(&own_pod("agent-1", false), "agent-1");
         agent.pod(1, "shop", SHOP);
         agent.pod(2, "bank", BANK);
         agent
@@ -232,7 +233,8 @@ impl Agent {
             .into_iter()
             .map(|service| (Arc::clone(&service), self.directory.entry(&service)))
             .collect();
-        self.entries.update(entries);
+        let directory = &self.directory;
+        self.entries.update(entries, |cr| directory.standing(cr));
     }
 
     fn scraped(&self) -> String {
@@ -248,6 +250,15 @@ impl Agent {
         of.into_iter()
             .map(|one| (one.refusal.caller, one.refusal.reason.as_str()))
             .collect()
+    }
+}
+
+/// What is remembered of the pod that the agent is in.
+fn own_pod(pod: &str, meshed: bool) -> Own {
+    Own {
+        pod: pod.to_owned(),
+        meshed,
+        endpoint: false,
     }
 }
 
@@ -412,6 +423,21 @@ async fn a_pod_that_is_known_in_a_moment_is_waited_for() {
     assert!(asking.await.unwrap().expect("no reset").ends_with("backend"));
 }
 
+/// Nobody had to be known when it was accepted, and somebody has to be when it is decided.
+#[tokio::test]
+async fn who_comes_in_while_the_scope_gets_narrower_is_waited_for() {
+    let mut agent = Agent::new();
+    agent.cr("my-db", "db", Scope::Namespaced, Speaks::Tcp);
+    let way = agent.entries.board().way("my-db").unwrap().unwrap();
+    let gate = Arc::clone(&agent.entries.common.gate);
+    let trace = Trace::Source(STRANGER.parse().unwrap());
+    let asking = tokio::spawn(async move { gate.admit(trace, Wanted::AtHand, &way).await });
+    tokio::task::yield_now().await;
+    agent.pod(3, "shop", STRANGER);
+    let (caller, admitted) = asking.await.unwrap();
+    assert!(admitted.is_ok(), "{caller}");
+}
+
 #[tokio::test]
 async fn a_narrower_scope_ends_what_others_have_open_and_nothing_else() {
     let mut agent = Agent::new();
@@ -438,6 +464,89 @@ async fn a_narrower_scope_ends_what_others_have_open_and_nothing_else() {
     }
 }
 
+/// What may become of a Service while its CR stays.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Deleted,
+    OfAnotherCr,
+    AtAnotherPort,
+}
+
+impl Agent {
+    fn change_service(&mut self, name: &str, fate: Fate) {
+        let before = self.directory.entry(name).unwrap().entrance;
+        let changed = match fate {
+            Fate::Deleted => self.directory.remove_entrance(name),
+            Fate::OfAnotherCr => self.directory.apply_entrance(Entrance {
+                cr: cr_name("another"),
+                ..Entrance::clone(&before)
+            }),
+            Fate::AtAnotherPort => self.directory.apply_entrance(Entrance {
+                target_port: free_port(),
+                ..Entrance::clone(&before)
+            }),
+        };
+        self.apply(changed);
+    }
+}
+
+async fn nobody_listens(port: u16) {
+    let gone = async {
+        while TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("nobody listens any more");
+}
+
+#[tokio::test]
+async fn a_service_that_is_lost_takes_nothing_along_that_is_open() {
+    for fate in [Fate::Deleted, Fate::OfAnotherCr, Fate::AtAnotherPort] {
+        let mut agent = Agent::new();
+        agent.destination("db", &tcp_to(echo().await));
+        let port = agent.cr("my-db", "db", Scope::ClusterWide, Speaks::Tcp);
+        let mut own = connect(SHOP, port).await;
+        let mut foreign = connect(BANK, port).await;
+        for stream in [&mut own, &mut foreign] {
+            say(stream, "hello").await;
+            hear(stream, "hello").await;
+        }
+        agent.change_service("my-db", fate);
+        nobody_listens(port).await;
+        for stream in [&mut own, &mut foreign] {
+            say(stream, "still here").await;
+            hear(stream, "still here").await;
+        }
+        agent.change_cr("my-db", "db", Scope::Namespaced);
+        assert_eq!(rest(&mut foreign).await, None, "{fate:?}: it has lost its right");
+        say(&mut own, "again").await;
+        hear(&mut own, "again").await;
+        agent.no_cr("my-db");
+        assert_eq!(rest(&mut own).await, None, "{fate:?}: the CR is gone");
+        assert!(agent.entries.retired.is_empty(), "{fate:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_kept_of_a_lost_service_once_its_connections_have_ended() {
+    let mut agent = Agent::new();
+    agent.destination("db", &tcp_to(echo().await));
+    let port = agent.cr("my-db", "db", Scope::Namespaced, Speaks::Tcp);
+    let mut stream = connect(SHOP, port).await;
+    say(&mut stream, "hello").await;
+    hear(&mut stream, "hello").await;
+    agent.change_service("my-db", Fate::Deleted);
+    stream.shutdown().await.unwrap();
+    assert_eq!(rest(&mut stream).await.as_deref(), Some(""));
+    let forgotten = async {
+        while !agent.entries.retired.is_empty() {
+            tokio::task::yield_now().await;
+            agent.entries.rest();
+        }
+    };
+    timeout(PATIENCE, forgotten).await.expect("its end is noticed");
+}
+
 #[tokio::test]
 async fn a_destination_that_goes_takes_its_tcp_connections_along() {
     let mut agent = Agent::new();
@@ -448,12 +557,7 @@ async fn a_destination_that_goes_takes_its_tcp_connections_along() {
     stream.read_u8().await.unwrap();
     agent.no_cr("my-db");
     assert_eq!(rest(&mut stream).await, None);
-    let gone = async {
-        while TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(PATIENCE, gone).await.expect("nobody listens any more");
+    nobody_listens(port).await;
     assert!(agent.entries.open.is_empty());
 }
 
@@ -691,6 +795,46 @@ async fn a_connection_over_a_limit_is_remembered_for_its_resource() {
 }
 
 #[tokio::test]
+async fn http_over_a_limit_is_told_to_come_again() {
+    let mut agent = Agent::within(LimitsConfig {
+        per_source: 1,
+        ..LimitsConfig::default()
+    });
+    agent.destination("backend", &http_to(web("backend").await));
+    let port = agent.cr("my-dest", "backend", Scope::Namespaced, Speaks::Http);
+    let mut first = connect(SHOP, port).await;
+    say(&mut first, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    hear(&mut first, "HTTP/1.1 200 OK\r\n").await;
+    let mut second = connect(SHOP, port).await;
+    let mut answer = Vec::new();
+    let mut buffer = [0; 1024];
+    while let Ok(read @ 1..) = timeout(PATIENCE, second.read(&mut buffer)).await.expect("an end") {
+        answer.extend_from_slice(&buffer[..read]);
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"),
+        "{answer}"
+    );
+    for field in [
+        "retry-after: 1",
+        "connection: close",
+        "x-error-origin: Transparent Proxy",
+        "x-request-id: ",
+    ] {
+        assert!(head.contains(field), "{field}: {answer}");
+    }
+    assert!(
+        head.ends_with(&format!("content-length: {}", body.len())),
+        "{answer}"
+    );
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["error"]["status"], 503);
+    assert_eq!(agent.refusals("my-dest"), [("shop/app".to_owned(), "per_source")]);
+}
+
+#[tokio::test]
 async fn a_gateway_leads_to_the_destination_that_a_request_names() {
     let mut agent = Agent::new();
     agent.destination("one", &http_to(web("one").await));
@@ -734,6 +878,47 @@ async fn a_gateway_leads_to_the_destination_that_a_request_names() {
         assert!(answer.contains(message), "{fields}: {answer}");
     }
     assert!(!agent.scraped().contains("three"));
+}
+
+/// Nobody is asked for a token, least of all in the name of somebody else.
+#[tokio::test]
+async fn a_request_does_not_decide_how_a_token_is_fetched_for_it() {
+    let mut agent = Agent::new();
+    agent.destination("backend", &http_to(web("backend").await));
+    let mut oauth2 = http_to(web("oauth2").await).to_vec();
+    oauth2.extend([
+        ("Authentication", "OAuth2ClientCredentials".into()),
+        ("tokenServiceURL", "http://tokens.example:1/token".into()),
+        ("clientId", "client".into()),
+        ("clientSecret", "secret".into()),
+    ]);
+    agent.destination("oauth2", &oauth2);
+    let plain = agent.cr("plain", "backend", Scope::Namespaced, Speaks::Http);
+    let port = agent.cr("my-dest", "oauth2", Scope::Namespaced, Speaks::Http);
+    let gateway = agent.cr("gateway", "*", Scope::Namespaced, Speaks::Http);
+    for (fields, message) in [
+        (
+            "X-Token-Service-Tenant: acme\r\n",
+            "'tokenServiceURLType' property in the destination is of type Dedicated.",
+        ),
+        (
+            "X-Client-Assertion: a\r\nX-Client-Assertion-Type: b\r\n",
+            "'x-client-assertion' header is not supported by Destination service instance 'secrets'.",
+        ),
+    ] {
+        let by_gateway = format!("X-Destination-Name: oauth2\r\n{fields}");
+        for (port, fields) in [(port, fields), (gateway, &by_gateway)] {
+            let answer = ask(SHOP, port, fields).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 400"), "{fields}: {answer}");
+            assert!(answer.contains(message), "{fields}: {answer}");
+        }
+        assert!(
+            ask(SHOP, plain, fields).await.unwrap().ends_with("backend"),
+            "no token is fetched"
+        );
+    }
+    let incomplete = ask(SHOP, plain, "X-Client-Assertion: a\r\n").await.unwrap();
+    assert!(incomplete.starts_with("HTTP/1.1 400"), "{incomplete}");
 }
 
 #[tokio::test]
@@ -885,8 +1070,7 @@ async fn a_service_that_is_deleted_and_made_again_is_served_again() {
     let port = agent.cr("my-dest", "backend", Scope::Namespaced, Speaks::Http);
     assert!(ask(SHOP, port, "").await.unwrap().ends_with("backend"));
     let entrance = agent.directory.entry("my-dest").unwrap().entrance;
-    let gone = agent.directory.remove_entrance("my-dest");
-    agent.apply(gone);
+    agent.change_service("my-dest", Fate::Deleted);
     let again = agent.directory.apply_entrance(Entrance::clone(&entrance));
     agent.apply(again);
     agent.retried().await;
@@ -940,17 +1124,11 @@ async fn in_a_mesh_nothing_is_known_of_what_comes_from_loopback() {
     let mut agent = Agent::new();
     agent.destination("backend", &http_to(web("backend").await));
     let port = agent.cr("my-dest", "backend", Scope::Namespaced, Speaks::Http);
-    let remembered = |pod: &str, meshed| Own {
-        pod: pod.to_owned(),
-        meshed,
-        endpoint: false,
-    };
-    agent.own.restore(&remembered("agent-1", false), "agent-1");
     assert!(ask(PORT_FORWARD, port, "").await.unwrap().ends_with("backend"));
-    agent.own.restore(&remembered("agent-1", true), "agent-1");
+    agent.own.restore(&own_pod("agent-1", true), "agent-1");
     assert_eq!(ask(PORT_FORWARD, port, "").await, None);
     assert!(ask(SHOP, port, "").await.unwrap().ends_with("backend"));
-    agent.own.restore(&remembered("another", false), "agent-1");
+    agent.own.restore(&own_pod("another", false), "agent-1");
     assert_eq!(
         ask(PORT_FORWARD, port, "").await,
         None,

@@ -316,9 +316,38 @@ fn fields_that_decide_something_may_occur_only_once() {
     let Err(Exchange::RepeatedHeaders(names)) = refuse_repeated(&repeated) else {
         panic!("must be refused")
     };
-    assert_eq!(names, ["authorization", "x-tenant-id"]);
+    assert_eq!(names, ["x-tenant-id", "authorization"]);
     assert!(refuse_repeated(&fields(&["accept: 1", "accept: 2"])).is_ok());
     assert!(refuse_repeated(&HeaderMap::from_iter([(ACCEPT, ID)])).is_ok());
+}
+
+fn single_names() -> impl Iterator<Item = String> {
+    SINGLE.iter().map(|name| match name.strip_suffix('-') {
+        Some(prefix) => format!("{prefix}-a"),
+        None => (*name).to_owned(),
+    })
+}
+
+#[test]
+fn repeated_fields_are_named_in_the_order_of_the_documentation() {
+    let mut asked: Vec<String> = single_names().map(|name| format!("{name}: 1")).collect();
+    for _ in 0..2 {
+        let twice: Vec<&str> = asked.iter().chain(&asked).map(String::as_str).collect();
+        let Err(Exchange::RepeatedHeaders(names)) = refuse_repeated(&fields(&twice)) else {
+            panic!("must be refused")
+        };
+        let places: Vec<_> = names.iter().map(|name| place(name).unwrap()).collect();
+        assert!(places.into_iter().eq(0..SINGLE.len()), "{asked:?}");
+        asked.reverse();
+    }
+}
+
+#[test]
+fn what_speaks_to_the_proxy_goes_no_further() {
+    for name in single_names().filter(|name| name != "authorization") {
+        let name = HeaderName::try_from(name).unwrap();
+        assert!(is_dropped_from_requests(&name), "{name}");
+    }
 }
 
 #[test]
