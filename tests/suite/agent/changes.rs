@@ -103,7 +103,7 @@ async fn a_deleted_service_cuts_nothing_until_its_resource_is_deleted_too() {
     expect(&mut stream, "hello");
     node.no_service("my-db").await;
     wait::until("nobody listens any more", || {
-        node.try_ask(SHOP, entrance.port).is_none()
+        node.try_connect(SHOP, entrance.port).is_err()
     });
     agent.line("it is not redirected any more", |line| {
         line["msg"] == "destination is not served any more"

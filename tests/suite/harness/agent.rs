@@ -468,7 +468,7 @@ impl Node {
         self.try_connect(from, port).expect("the agent listens")
     }
 
-    fn try_connect(&self, from: u8, port: u16) -> std::io::Result<TcpStream> {
+    pub fn try_connect(&self, from: u8, port: u16) -> std::io::Result<TcpStream> {
         let (from, to) = (self.address(from), self.agent_address());
         let connect = move || {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
