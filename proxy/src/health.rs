@@ -13,6 +13,7 @@ mod status;
 mod wanted;
 
 pub use self::server::serve;
+pub use self::wanted::AGENTS;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +70,7 @@ impl Installation {
         let namespace = &config.namespace;
         let pods = Query::new(Api::namespaced(client.clone(), namespace), "pods").labels(labels::COMPONENT);
         let wanted = Query::new(Api::namespaced(client.clone(), namespace), "daemonsets")
-            .fields(format!("metadata.name={}", wanted::AGENTS));
+            .fields(format!("metadata.name={AGENTS}"));
         let services = Query::new(Api::namespaced(client.clone(), namespace), "services").labels(format!(
             "{}={},{}={namespace}",
             labels::MANAGED_BY,

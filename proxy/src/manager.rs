@@ -32,6 +32,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
+pub use self::lease::Renewals;
 use self::lease::{Elector, Leadership, Timing};
 use self::ports::Ports;
 use self::queue::Queue;
@@ -43,8 +44,8 @@ use crate::cluster::watch::{Task, Watches};
 use crate::config::kubernetes::ManagedNamespacesMode;
 use crate::resolve::source::secrets;
 
-/// As the Deployment.
-const LEASE: &str = "sap-transp-proxy-manager";
+/// Of the Deployment, as the chart names it, and of the Lease by which its pods agree on one of them.
+pub const NAME: &str = "sap-transp-proxy-manager";
 
 /// Which installation of the proxy in the cluster this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,7 +109,7 @@ impl Manager {
         // Never the same for two processes, whatever their pods are called.
         let identity = format!("{}_{}", config.pod, Uuid::new_v4());
         let leases = Api::namespaced(client.clone(), &installation.namespace);
-        let (elector, leadership) = Elector::new(leases, LEASE, identity, Timing::default());
+        let (elector, leadership) = Elector::new(leases, NAME, identity, Timing::default());
         let reconciler = Arc::new(Reconciler {
             world,
             destinations,

@@ -6,9 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{Pod, Service};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, Resource as _};
 use serde_json::json;
@@ -21,12 +20,10 @@ use crate::cli;
 use crate::cluster::slim::Metadata;
 use crate::cluster::{self, client, timely};
 use crate::config::kubernetes::File;
+use crate::manager::{self, Renewals};
 
 /// As in the label of its pod.
 const COMPONENT: &str = "cleanup";
-
-/// As the chart names it.
-const MANAGER: &str = "sap-transp-proxy-manager";
 
 /// The value of [`labels::COMPONENT`] on its pods.
 const MANAGER_COMPONENT: &str = "manager";
@@ -68,26 +65,6 @@ async fn clean(arguments: &cli::InCluster) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whose, and when.
-type Renewal = (Option<String>, Option<MicroTime>);
-
-/// For how long a Lease was not renewed. By the clock of this process: nobody's wall clock matters.
-#[derive(Default)]
-struct Silence(Option<(Renewal, Instant)>);
-
-impl Silence {
-    /// Whether that is so long that nobody holds it.
-    fn lasts(&mut self, renewal: Renewal) -> bool {
-        match &self.0 {
-            Some((last, since)) if *last == renewal => since.elapsed() >= LEASE_EXPIRES,
-            _ => {
-                self.0 = Some((renewal, Instant::now()));
-                false
-            }
-        }
-    }
-}
-
 struct Cleanup<'a> {
     client: Client,
     /// Of the installation.
@@ -114,7 +91,7 @@ impl Cleanup<'_> {
         let (params, scale) = (PatchParams::default(), json!({"spec": {"replicas": 0}}));
         let scale = Patch::Merge(scale);
         match self
-            .patiently(|| deployments.patch_scale(MANAGER, &params, &scale))
+            .patiently(|| deployments.patch_scale(manager::NAME, &params, &scale))
             .await
         {
             Ok(_) => info!("the manager is scaled to 0"),
@@ -127,7 +104,7 @@ impl Cleanup<'_> {
         let params = ListParams::default()
             .labels(&selector)
             .fields("status.phase!=Failed,status.phase!=Succeeded");
-        let mut lease = Silence::default();
+        let mut renewals = Renewals::default();
         loop {
             let left = self.patiently(|| pods.list(&params)).await?.items;
             if left.is_empty() {
@@ -135,7 +112,7 @@ impl Cleanup<'_> {
                 return Ok(());
             }
             let all_end = left.iter().all(|pod| pod.meta().deletion_timestamp.is_some());
-            if all_end && lease.lasts(self.renewal().await?) {
+            if all_end && renewals.have_ended(self.lease().await?, LEASE_EXPIRES) {
                 warn!(
                     left = left.len(),
                     "pods of the manager do not end, perhaps their nodes are gone; none of them leads any more"
@@ -146,12 +123,11 @@ impl Cleanup<'_> {
         }
     }
 
-    /// The last one of the manager's Lease, if there is any.
-    async fn renewal(&self) -> anyhow::Result<Renewal> {
+    /// The manager's; nobody's if there is none.
+    async fn lease(&self) -> anyhow::Result<LeaseSpec> {
         let leases = self.leases();
-        let lease = self.patiently(|| leases.get_opt(MANAGER)).await?;
-        let spec = lease.and_then(|lease| lease.spec).unwrap_or_default();
-        Ok((spec.holder_identity, spec.renew_time))
+        let lease = self.patiently(|| leases.get_opt(manager::NAME)).await?;
+        Ok(lease.and_then(|lease| lease.spec).unwrap_or_default())
     }
 
     fn leases(&self) -> Api<Lease> {
@@ -183,7 +159,7 @@ impl Cleanup<'_> {
 
     async fn remove_lease(&self) -> anyhow::Result<()> {
         let (leases, params) = (self.leases(), DeleteParams::default());
-        match self.patiently(|| leases.delete(MANAGER, &params)).await {
+        match self.patiently(|| leases.delete(manager::NAME, &params)).await {
             Ok(_) => info!("the manager's Lease is removed"),
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error.into()),
@@ -244,32 +220,5 @@ impl Cleanup<'_> {
         info!(left, "{what}");
         sleep(LOOK).await;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use k8s_openapi::jiff::Timestamp;
-    use tokio::time::advance;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn nobody_holds_a_lease_that_was_not_renewed_for_long() {
-        let renewed = |second| {
-            let time = Timestamp::from_second(second).unwrap();
-            (Some("manager-1".to_owned()), Some(MicroTime(time)))
-        };
-        let mut silence = Silence::default();
-        for second in 0..30 {
-            assert!(!silence.lasts(renewed(second)), "{second}");
-            advance(Duration::from_secs(1)).await;
-        }
-        advance(LEASE_EXPIRES).await;
-        assert!(silence.lasts(renewed(29)));
-        assert!(!silence.lasts(renewed(30)), "somebody has it");
-        assert!(!silence.lasts((None, None)), "it is gone, this moment");
-        advance(LEASE_EXPIRES).await;
-        assert!(silence.lasts((None, None)));
     }
 }

@@ -73,6 +73,10 @@ enum Kind {
 impl Kind {
     const ALL: &[Self] = &[Self::Ipv4, Self::Ipv6];
 
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Ipv4 => "IPv4",
@@ -276,8 +280,8 @@ fn probe() -> Result<(), String> {
         .zip(words.next())
         .ok_or("the question is too short")?;
     let address = address.parse().map_err(|_malformed| "no address is given")?;
-    for kind in Kind::ALL.iter().filter(|kind| line.contains(kind.name())) {
-        say(token, address, *kind).map_err(|error| format!("with a socket of {}: {error}", kind.name()))?;
+    for kind in words.filter_map(Kind::named) {
+        say(token, address, kind).map_err(|error| format!("with a socket of {}: {error}", kind.name()))?;
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use serde::de::IgnoredAny;
 
 use crate::cluster::slim::Slim;
 
-/// As the chart names it.
-pub(super) const AGENTS: &str = "sap-transp-proxy";
+/// Their `DaemonSet`, as the chart names it.
+pub const AGENTS: &str = "sap-transp-proxy";
 
 /// The controller has looked at it, at least once.
 #[derive(Debug, Clone, Deserialize)]

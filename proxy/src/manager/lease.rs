@@ -81,10 +81,32 @@ pub(super) struct Elector {
     timing: Timing,
     until: Arc<Mutex<Option<Instant>>>,
     leads: watch::Sender<bool>,
-    /// Somebody else's lease as it was seen first in this state.
-    seen: Option<(Record, Instant)>,
+    /// Of somebody else's lease.
+    renewals: Renewals,
     /// Ours, as the API server has it.
     held: Option<Lease>,
+}
+
+/// For how long a Lease was not renewed, as far as somebody has watched it. By the clock of this
+/// process: nobody's wall clock matters.
+#[derive(Debug, Default)]
+pub struct Renewals(Option<(Record, Instant)>);
+
+impl Renewals {
+    /// Whether the Lease, as it is now, was not renewed for so long.
+    pub fn have_ended(&mut self, lease: LeaseSpec, duration: Duration) -> bool {
+        let record = Record {
+            holder: lease.holder_identity.unwrap_or_default(),
+            renewed: lease.renew_time.map(|time| time.0),
+        };
+        match &self.0 {
+            Some((seen, since)) if *seen == record => since.elapsed() >= duration,
+            _ => {
+                self.0 = Some((record, Instant::now()));
+                false
+            }
+        }
+    }
 }
 
 /// What changes with every renewal.
@@ -114,7 +136,7 @@ impl Elector {
             timing,
             until,
             leads: sender,
-            seen: None,
+            renewals: Renewals::default(),
             held: None,
         };
         (elector, leadership)
@@ -207,20 +229,8 @@ impl Elector {
     /// It is nobody's, or was not renewed for as long as we have been watching it.
     fn may_take(&mut self, lease: &Lease) -> bool {
         let spec = lease.spec.clone().unwrap_or_default();
-        let record = Record {
-            holder: spec.holder_identity.unwrap_or_default(),
-            renewed: spec.renew_time.map(|time| time.0),
-        };
-        if record.holder.is_empty() || record.holder == self.identity {
-            return true;
-        }
-        match &self.seen {
-            Some((seen, since)) if *seen == record => since.elapsed() >= self.timing.duration,
-            _ => {
-                self.seen = Some((record, Instant::now()));
-                false
-            }
-        }
+        let holder = spec.holder_identity.as_deref().unwrap_or_default();
+        holder.is_empty() || holder == self.identity || self.renewals.have_ended(spec, self.timing.duration)
     }
 
     async fn create(&mut self, limit: Duration) -> Result<bool, cluster::Error> {

@@ -16,7 +16,8 @@ static FRAGMENT_OPTIONAL: HeaderName = HeaderName::from_static("x-fragment-optio
 static TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");
 static TENANT_SUBDOMAIN: HeaderName = HeaderName::from_static("x-tenant-subdomain");
 static CHAIN_NAME: HeaderName = HeaderName::from_static("x-chain-name");
-const CHAIN_VARIABLE: &str = "x-chain-var-";
+/// Names of variables of a chain begin like this.
+pub const CHAIN_VARIABLE: &str = "x-chain-var-";
 static TOKEN_SERVICE_TENANT: HeaderName = HeaderName::from_static("x-token-service-tenant");
 static CLIENT_ASSERTION: HeaderName = HeaderName::from_static("x-client-assertion");
 static CLIENT_ASSERTION_TYPE: HeaderName = HeaderName::from_static("x-client-assertion-type");

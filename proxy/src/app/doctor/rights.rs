@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::cli::Part;
 use crate::config::kubernetes::{File, ManagedNamespacesMode};
+use crate::{health, manager};
 
 /// Something that must be allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,10 +22,6 @@ const DESTINATIONS: &str = "destination.connectivity.api.sap";
 const LEASES: &str = "coordination.k8s.io";
 const EVENTS: &str = "events.k8s.io";
 const WATCH: [&str; 2] = ["list", "watch"];
-/// How many nodes want an agent.
-const AGENTS: &str = "sap-transp-proxy";
-/// By which managers agree on one of them.
-const LEASE: &str = "sap-transp-proxy-manager";
 
 /// Without Secrets, for which see [`secrets`].
 pub(super) fn of(part: Part, namespace: &str, settings: &File) -> Vec<Right> {
@@ -68,13 +65,14 @@ pub(super) fn of(part: Part, namespace: &str, settings: &File) -> Vec<Right> {
         }
     }
     if part == Part::Healthcheck {
+        // How many nodes want an agent.
         all.extend(WATCH.map(|verb| Right {
             verb,
             group: "apps",
             resource: "daemonsets",
             subresource: None,
             namespace: Some(namespace.to_owned()),
-            name: Some(AGENTS.to_owned()),
+            name: Some(health::AGENTS.to_owned()),
         }));
     }
     if part == Part::Manager {
@@ -92,7 +90,7 @@ pub(super) fn of(part: Part, namespace: &str, settings: &File) -> Vec<Right> {
             resource: "leases",
             subresource: None,
             namespace: Some(namespace.to_owned()),
-            name: Some(LEASE.to_owned()),
+            name: Some(manager::NAME.to_owned()),
         }));
     }
     all

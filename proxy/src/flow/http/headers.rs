@@ -14,8 +14,9 @@ use smallvec::SmallVec;
 use crate::credentials::Injection;
 use crate::error::Exchange;
 use crate::error::render::{REQUEST_ID, is_error_field};
+use crate::resolve;
 use crate::resolve::destination::{Authentication, HttpDestination};
-use crate::resolve::{self, gateway};
+use crate::resolve::gateway::{self, CHAIN_VARIABLE};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
@@ -271,38 +272,14 @@ fn is_dropped_from_requests(name: &HeaderName) -> bool {
     match name.as_bytes().first() {
         Some(b'p') => name.starts_with("proxy-"),
         Some(b's') => name.starts_with("sap-connectivity-") || name.starts_with("sap-cp-"),
-        Some(b'x' | b'c') => is_control(name),
+        // Fields that speak to the proxy.
+        Some(b'x' | b'c') => place(name).is_some(),
         _ => false,
     }
 }
 
-/// Fields that speak to the proxy and never go further.
-fn is_control(name: &str) -> bool {
-    matches!(
-        name,
-        "x-destination-name"
-            | "x-destination-level"
-            | "x-fragment-name"
-            | "x-fragment-level"
-            | "x-fragment-optional"
-            | "x-tenant-id"
-            | "x-tenant-subdomain"
-            | "x-token-service-tenant"
-            | "x-client-assertion"
-            | "x-client-assertion-type"
-            | "x-client-assertion-destination-name"
-            | "x-subject-token-type"
-            | "x-actor-token"
-            | "x-actor-token-type"
-            | "x-redirect-uri"
-            | "x-code-verifier"
-            | "x-chain-name"
-            | "connectivity-proxy-authorization"
-    ) || name.starts_with("x-chain-var-")
-}
-
-/// What may stand in a request only once, in the order of the documentation, which is the one of
-/// messages. A hyphen at the end stands for any name that begins like that.
+/// What decides something, so may stand in a request only once, in the order of the documentation,
+/// which is the one of messages.
 const SINGLE: [&str; 22] = [
     "x-destination-name",
     "x-destination-level",
@@ -322,17 +299,19 @@ const SINGLE: [&str; 22] = [
     "x-redirect-uri",
     "x-code-verifier",
     "x-chain-name",
-    "x-chain-var-",
+    CHAIN_VARIABLE,
     "sap-connectivity-scc-location_id",
     "sap-connectivity-region-configuration-id",
     "connectivity-proxy-authorization",
 ];
 
-fn place(name: &HeaderName) -> Option<usize> {
-    let name = name.as_str();
-    SINGLE
-        .iter()
-        .position(|single| *single == name || (single.ends_with('-') && name.starts_with(single)))
+fn place(name: &str) -> Option<usize> {
+    let listed = if name.starts_with(CHAIN_VARIABLE) {
+        CHAIN_VARIABLE
+    } else {
+        name
+    };
+    SINGLE.iter().position(|single| *single == listed)
 }
 
 /// Refuses requests in which a field that decides something stands more than once.
@@ -341,18 +320,14 @@ pub(super) fn refuse_repeated(headers: &HeaderMap) -> Result<(), Exchange> {
         return Ok(());
     }
     let is_repeated = |name: &&HeaderName| headers.get_all(*name).iter().nth(1).is_some();
-    let mut repeated: Vec<_> = headers
-        .keys()
-        .filter(|name| place(name).is_some())
-        .filter(is_repeated)
-        .cloned()
-        .collect();
-    repeated.sort_by_key(place);
+    let in_place = |name: &HeaderName| Some((place(name.as_str())?, name.clone()));
+    let mut repeated: Vec<_> = headers.keys().filter(is_repeated).filter_map(in_place).collect();
     if repeated.is_empty() {
-        Ok(())
-    } else {
-        Err(Exchange::RepeatedHeaders(repeated))
+        return Ok(());
     }
+    repeated.sort_by_key(|(place, _)| *place);
+    let names = repeated.into_iter().map(|(_, name)| name).collect();
+    Err(Exchange::RepeatedHeaders(names))
 }
 
 /// The protocol that an application wants to change to.

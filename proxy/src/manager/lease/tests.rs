@@ -222,3 +222,25 @@ async fn a_lease_that_somebody_deletes_is_made_again() {
     assert_eq!(api.holder(), "one");
     assert!(one.leads());
 }
+
+#[tokio::test(start_paused = true)]
+async fn nobody_holds_a_lease_that_was_not_renewed_for_long() {
+    const EXPIRES: Duration = Duration::from_secs(16);
+    let renewed = |second| LeaseSpec {
+        holder_identity: Some("manager-1".to_owned()),
+        renew_time: Some(MicroTime(Timestamp::from_second(second).unwrap())),
+        ..LeaseSpec::default()
+    };
+    let mut renewals = Renewals::default();
+    let mut have_ended = |lease| renewals.have_ended(lease, EXPIRES);
+    for second in 0..30 {
+        assert!(!have_ended(renewed(second)), "{second}");
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    tokio::time::advance(EXPIRES).await;
+    assert!(have_ended(renewed(29)));
+    assert!(!have_ended(renewed(30)), "somebody has it");
+    assert!(!have_ended(LeaseSpec::default()), "it is gone, this moment");
+    tokio::time::advance(EXPIRES).await;
+    assert!(have_ended(LeaseSpec::default()));
+}

@@ -336,7 +336,7 @@ fn repeated_fields_are_named_in_the_order_of_the_documentation() {
         let Err(Exchange::RepeatedHeaders(names)) = refuse_repeated(&fields(&twice)) else {
             panic!("must be refused")
         };
-        let places: Vec<_> = names.iter().map(|name| place(name).unwrap()).collect();
+        let places: Vec<_> = names.iter().map(|name| place(name.as_str()).unwrap()).collect();
         assert!(places.into_iter().eq(0..SINGLE.len()), "{asked:?}");
         asked.reverse();
     }
