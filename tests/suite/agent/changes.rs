@@ -91,16 +91,9 @@ async fn a_deleted_service_cuts_nothing_until_its_resource_is_deleted_too() {
     if !node::privileged() {
         return;
     }
-    let (node, _) = node_with_destination(ApiServer::shared().await).await;
-    let shop = node.shop.clone();
-    let pod = node.pod(&shop, "app", SHOP).await;
-    node.secret("db", json!({"Type": "TCP", "Address": node.echo()}))
-        .await;
-    let entrance = node.destination("my-db", to("db"), "tcp").await;
+    let (node, pod, entrance) = node_with_database(ApiServer::shared().await).await;
     let agent = node.agent("agent-no-service").start();
-    let mut stream = pod.run(|| TcpStream::connect(entrance.virtual_address)).unwrap();
-    stream.write_all(b"hello").unwrap();
-    expect(&mut stream, "hello");
+    let mut stream = talk(&pod, entrance.virtual_address);
     node.no_service("my-db").await;
     wait::until("nobody listens any more", || {
         node.try_connect(SHOP, entrance.port).is_err()
@@ -121,16 +114,10 @@ async fn another_port_of_the_service_cuts_nothing() {
     if !node::privileged() {
         return;
     }
-    let (node, _) = node_with_destination(ApiServer::shared().await).await;
-    let shop = node.shop.clone();
-    let pod = node.pod(&shop, "app", SHOP).await;
-    node.secret("db", json!({"Type": "TCP", "Address": node.echo()}))
-        .await;
-    let before = node.destination("my-db", to("db"), "tcp").await.virtual_address;
+    let (node, pod, entrance) = node_with_database(ApiServer::shared().await).await;
+    let before = entrance.virtual_address;
     let _agent = node.agent("agent-port").start();
-    let mut stream = pod.run(|| TcpStream::connect(before)).unwrap();
-    stream.write_all(b"hello").unwrap();
-    expect(&mut stream, "hello");
+    let mut stream = talk(&pod, before);
     node.service_port("my-db", 8080).await;
     let after = std::net::SocketAddr::new(before.ip(), 8080);
     wait::until("the new port is served", || {

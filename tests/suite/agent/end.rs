@@ -20,9 +20,7 @@ async fn what_is_open_may_finish_and_nothing_is_redirected_any_more() {
     let mut idle = pod.run(|| TcpStream::connect(entrance.virtual_address)).unwrap();
     idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     expect(&mut idle, "HTTP/1.1 200 OK");
-    let mut busy = pod.run(|| TcpStream::connect(db)).unwrap();
-    busy.write_all(b"hello").unwrap();
-    expect(&mut busy, "hello");
+    let mut busy = talk(&pod, db);
     agent.ask_to_stop();
     agent.line("the hook is off", |line| {
         line["msg"] == "connections are no longer redirected"

@@ -210,17 +210,10 @@ async fn open_connections_are_listed_by_resource_and_destination() {
     if !node::privileged() {
         return;
     }
-    let (node, _) = node_with_destination(ApiServer::shared().await).await;
-    let shop = node.shop.clone();
-    let pod = node.pod(&shop, "app", SHOP).await;
-    node.secret("db", json!({"Type": "TCP", "Address": node.echo()}))
-        .await;
-    let db = node.destination("my-db", to("db"), "tcp").await.virtual_address;
+    let (node, pod, db) = node_with_database(ApiServer::shared().await).await;
     let gateway = node.destination("gateway", to("*"), "http").await.virtual_address;
     let agent = node.agent("agent-connections").start();
-    let mut stream = pod.run(|| TcpStream::connect(db)).unwrap();
-    stream.write_all(b"hello").unwrap();
-    expect(&mut stream, "hello");
+    let stream = talk(&pod, db.virtual_address);
     let mut http = pod.run(|| TcpStream::connect(gateway)).unwrap();
     http.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nX-Destination-Name: backend\r\n\r\n")
         .unwrap();
@@ -237,6 +230,7 @@ async fn open_connections_are_listed_by_resource_and_destination() {
         })
         .collect();
     let from = |stream: &TcpStream| json!(stream.local_addr().unwrap().to_string());
+    let shop = &node.shop;
     assert_eq!(
         listed,
         [

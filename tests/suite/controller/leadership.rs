@@ -162,6 +162,21 @@ async fn a_manager_that_cannot_renew_stops_writing() {
     tp.works(&shop, "orders").await;
 }
 
+/// From now on nothing is heard of CRs there, but of Services.
+async fn silence_crs(way: &Disturbance) {
+    way.disturb(
+        |seen| seen.is_watch() && seen.is_of("destinations"),
+        Instead::Silence,
+    );
+    way.forget();
+    way.end_streams();
+    let watches = |what: &'static str| way.seen().iter().any(|seen| seen.is_watch() && seen.is_of(what));
+    eventually("it hears nothing of CRs, but of Services", || async {
+        (watches("destinations") && watches("services")).then_some(())
+    })
+    .await;
+}
+
 /// A Service that is made again has another virtual IP, which cuts whoever uses it.
 #[tokio::test]
 async fn a_new_leader_that_has_not_seen_a_cr_yet_deletes_nothing_of_it() {
@@ -176,22 +191,10 @@ async fn a_new_leader_that_has_not_seen_a_cr_yet_deletes_nothing_of_it() {
         is_ready(&standby).then_some(())
     })
     .await;
-    let of_crs = |seen: &Seen| seen.is_watch() && seen.is_of("destinations");
-    way.disturb(of_crs, Instead::Silence);
-    way.forget();
-    way.end_streams();
-    eventually("it hears nothing of CRs", || async {
-        way.seen().iter().any(of_crs).then_some(())
-    })
-    .await;
+    silence_crs(&way).await;
     tp.cr(&shop, "orders", "backend").await;
     tp.works(&shop, "orders").await;
     let before = tp.virtual_ip("orders").await;
-    eventually("the standby watches Services again", || async {
-        let watched = |seen: &Seen| seen.is_watch() && seen.is_of("services");
-        way.seen().iter().any(watched).then_some(())
-    })
-    .await;
     leader.stop();
     until_leading(&standby).await;
     eventually("it has asked for the CR", || async {
@@ -239,15 +242,7 @@ async fn a_new_leader_that_knows_an_older_namesake_longer_than_it_lived_deletes_
         is_ready(&standby).then_some(())
     })
     .await;
-    let of_crs = |seen: &Seen| seen.is_watch() && seen.is_of("destinations");
-    way.disturb(of_crs, Instead::Silence);
-    way.forget();
-    way.end_streams();
-    let watches = |what: &'static str| way.seen().iter().any(|seen| seen.is_watch() && seen.is_of(what));
-    eventually("it hears nothing of CRs, but of Services", || async {
-        (watches("destinations") && watches("services")).then_some(())
-    })
-    .await;
+    silence_crs(&way).await;
     tp.remove(&shop, "orders").await;
     tp.works(&warehouse, "orders").await;
     let before = tp.virtual_ip("orders").await;
